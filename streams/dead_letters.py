@@ -1,0 +1,54 @@
+"""Dead letters: key and value bytes untouched, the reasons in headers as Kafka Connect writes them (KIP-298) and our own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from agents.step import Fault
+
+ATTEMPT: Final = "usher.attempt"
+REASONS: Final = "usher.reasons"
+PREFIX: Final = "__connect.errors."
+
+Headers = list[tuple[str, bytes]]
+
+
+def attempt_of(headers: Iterable[tuple[str, bytes | None]]) -> int:
+    """How often a record has been tried so far: 0 for one that never was a dead letter."""
+    for name, value in headers:
+        if name == ATTEMPT and value and value.isdigit():
+            return int(value)
+    return 0
+
+
+def dead_letter_headers(
+    topic: str, partition: int, offset: int, stage: str, faults: Sequence[Fault], headers: Iterable[tuple[str, bytes | None]]
+) -> Headers:
+    """Headers of a dead letter.
+
+    The record's own headers stay in front, but for those of an earlier dead letter, which are replaced.
+
+    Args:
+        topic, partition, offset: where the record was read.
+        stage: which stage refused it.
+        faults: all reasons, at least one.
+        headers: the record's own headers.
+    """
+    headers = list(headers)
+    kept = [(name, value) for name, value in headers if value is not None and not name.startswith(PREFIX) and name not in (ATTEMPT, REASONS)]
+    message = "; ".join(f"{fault.code}: {fault.detail}" for fault in faults)
+    ours = {
+        "__connect.errors.topic": topic,
+        "__connect.errors.partition": str(partition),
+        "__connect.errors.offset": str(offset),
+        "__connect.errors.connector.name": "usher",
+        "__connect.errors.task.id": str(partition),
+        "__connect.errors.stage": stage,
+        "__connect.errors.class.name": f"agents.{stage}",
+        "__connect.errors.exception.class.name": faults[0].code,
+        "__connect.errors.exception.message": message[:1_000],
+        REASONS: ",".join(dict.fromkeys(fault.code for fault in faults)),
+        ATTEMPT: str(attempt_of(headers) + 1),
+    }
+    return kept + [(name, value.encode()) for name, value in ours.items()]
