@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Final, NamedTuple
 
+import msgspec
+
 from rules.policy import RingPolicy
 from schemas.records import SharedEntity, UserRing
 from tables.entities import SharedLink, entity_key, stable_id
@@ -51,7 +53,11 @@ class Ring:
     def told(self) -> tuple[object, ...]:
         """What must change before the ring is told again."""
         size = len(self.users)
-        return (self.ring_id, self.users if size <= TOLD_EXACTLY else size.bit_length() * 8 + (size >> (size.bit_length() - 4)), round(self.risk, 1))
+        return (
+            self.ring_id,
+            self.users if size <= TOLD_EXACTLY else size.bit_length() * 8 + (size >> (size.bit_length() - 4)),
+            round(self.risk, 1),
+        )
 
 
 class Told(NamedTuple):
@@ -76,7 +82,7 @@ class TenantGraph:
     ring_of: dict[str, Ring] = field(default_factory=dict)
     clock: int = 0
     ages: list[tuple[int, str]] = field(default_factory=list)
-    """A heap of (time at which a link may have expired, entity), one entry a link; times may be out of date."""
+    """A heap of (time of a sighting, entity), one entry a link; a link may have been seen later than its entry says."""
 
     def connects(self, link: SharedLink) -> bool:
         """Whether a link ties its users together."""
@@ -104,9 +110,9 @@ class TenantGraph:
         touched: set[str] = set()
         start = self.clock - self.window_ms
         while self.ages and (self.ages[0][0] < start or len(self.links) > self.policy.max_links):
-            _, entity = heapq.heappop(self.ages)
+            known_at, entity = heapq.heappop(self.ages)
             link = self.links[entity]
-            if link.seen_at >= start and (self.ages and link.seen_at > self.ages[0][0] or len(self.links) <= self.policy.max_links):
+            if link.seen_at > known_at:
                 heapq.heappush(self.ages, (link.seen_at, entity))
                 continue
             del self.links[entity]
@@ -162,7 +168,13 @@ class TenantGraph:
 
         Every component that changed holds one of `touched`: a part that falls off a component was tied to it by one of them.
         """
-        before = {user: ring for one in touched if (old := self.ring_of.get(one)) is not None for user in old.users if (ring := self.ring_of.get(user)) is not None}
+        before = {
+            user: ring
+            for one in touched
+            if (old := self.ring_of.get(one)) is not None
+            for user in old.users
+            if (ring := self.ring_of.get(user)) is not None
+        }
         told: list[UserRing] = []
         done: set[str] = set()
         crowd: set[str] = set()
@@ -195,7 +207,9 @@ class TenantGraph:
 
     def _tell(self, user: str, ring: Ring | None) -> UserRing:
         if ring is None:
-            return UserRing(user_id=user, tenant_id=self.tenant_id, ring_id="", size=0, risk=0.0, members=(), evidence=(), updated_at=self.clock)
+            return UserRing(
+                user_id=user, tenant_id=self.tenant_id, ring_id="", size=0, risk=0.0, members=(), evidence=(), updated_at=self.clock
+            )
         return UserRing(
             user_id=user,
             tenant_id=self.tenant_id,
@@ -247,6 +261,7 @@ class RingGraph:
             tenant_id=shared.tenant_id,
             entity=shared.entity,
             users=tuple(sorted(set(shared.users))),
+            user_count=shared.user_count,
             weight=round(shared.weight, 4),  # the wire holds 32-bit floats: the same figure with and without the wire between
             seen_at=shared.seen_at,
             since=shared.seen_at,
@@ -279,8 +294,6 @@ class RingGraph:
 
 def _merged(old: SharedLink, new: SharedLink) -> SharedLink:
     """The newest of two, with the older age: commutative and idempotent, so that repeats and reordering do no harm."""
-    newest = max(old, new, key=lambda link: (link.seen_at, len(link.users), link.users, link.weight))
+    newest = max(old, new, key=lambda link: (link.seen_at, link.user_count, link.users, link.weight))
     since = min(old.since, new.since)
-    if since == newest.since:
-        return newest
-    return SharedLink(newest.tenant_id, newest.entity, newest.users, newest.weight, newest.seen_at, since)
+    return newest if since == newest.since else msgspec.structs.replace(newest, since=since)

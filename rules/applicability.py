@@ -10,10 +10,22 @@ from bisect import bisect_right
 from typing import Final, NamedTuple
 
 from rules.jurisdictions import codes_of, expand
-from rules.packs import AnyCheck, Pack, Packs, day_ms, day_of
-from rules.packs import Disclosure as DisclosureCheck
-from rules.packs import Localisation, Minimisation, Minor, OptIn, OptOut, Signal, Transfer
-from rules.purposes import UNSPECIFIED, load_purposes
+from rules.packs import (
+    AnyCheck,
+    Disclosure,
+    Localisation,
+    Minimisation,
+    Minor,
+    OptIn,
+    OptOut,
+    Pack,
+    Packs,
+    Signal,
+    Transfer,
+    day_ms,
+    day_of,
+)
+from rules.purposes import load_purposes
 
 MAX_PLANS: Final = 4096
 """Places × purposes × intervals of real traffic are a few hundred; the bound is for codes that attackers make up."""
@@ -122,7 +134,7 @@ class Applicability:
             choices=of(OptIn, OptOut, Signal),
             minors=of(Minor),
             transfers=of(Transfer, Localisation),
-            disclosures=of(DisclosureCheck),
+            disclosures=of(Disclosure),
             limits=of(Minimisation),
             asks_consent=bool(of(OptIn)),
             place_unknown=place_unknown,
@@ -132,10 +144,7 @@ class Applicability:
 
 
 def holds(check: AnyCheck, pack: Pack, at_ms: int, purpose: str) -> bool:
-    """Whether a check is in force at an instant (Unix ms) and is for the purpose.
-
-    An unspecified purpose meets every check that asks for consent: not to say why cannot be a way around it.
-    """
+    """Whether a check is in force at an instant (Unix ms) and is for the purpose."""
     since = check.since
     if isinstance(check, Signal) and since is None:
         since = pack.gpc_since
@@ -143,9 +152,7 @@ def holds(check: AnyCheck, pack: Pack, at_ms: int, purpose: str) -> bool:
         return False
     if check.until is not None and at_ms >= day_ms(check.until):
         return False
-    if not check.purposes or purpose in check.purposes or isinstance(check, DisclosureCheck):
-        return True
-    return purpose == UNSPECIFIED and isinstance(check, OptIn)
+    return not check.purposes or purpose in check.purposes or isinstance(check, Disclosure)
 
 
 def bind(pack: Pack, check: AnyCheck, codes: frozenset[str]) -> Bound:

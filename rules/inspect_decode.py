@@ -23,7 +23,7 @@ _ENCODED: Final = re.compile(r"[%&\\]")
 
 
 def readings(text: str) -> tuple[str, ...]:
-    """The text and what it decodes to, layer by layer, without repeats: at least one, at most `MAX_ROUNDS` + 2 readings.
+    """The text and what it decodes to, layer by layer, without repeats: at least one, at most `MAX_ROUNDS` + 3 readings.
 
     The first is the text in compatibility form (NFKC) without invisible characters. Where `+` stands between the words of
     a text without blanks, as in a URL's form encoding, one more reading has blanks for it.
@@ -36,6 +36,8 @@ def readings(text: str) -> tuple[str, ...]:
         if decoded == found[-1]:
             break
         found.append(decoded)
+    if _INVISIBLE.search(text):  # databases may take a NUL for a blank where browsers skip it
+        found.append(_INVISIBLE.sub(" ", text))
     last = found[-1]
     if "+" in last and " " not in last:
         found.append(last.replace("+", " "))

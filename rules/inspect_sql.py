@@ -6,8 +6,8 @@ and patterns are our own.
 
 | letter | token |
 |---|---|
-| `n` | number | 
-| `N` | null, true, false |
+| `n` | number |
+| `N` `K` | null; true, false, unknown |
 | `s` | string in quotes, also one that the end of the text closes |
 | `i` | name |
 | `v` | @variable |
@@ -23,11 +23,13 @@ and patterns are our own.
 | `x` `W` `T` `E` | case, when, then, else/end |
 | `D` `O` | drop/alter/truncate/create, table/database/view … |
 | `d` `I` `U` `S` `t` `V` `X` `y` `Q` `B` | delete, insert/replace, update, set, into, values, exec/call, declare, shutdown, begin |
+| `R` `G` | waitfor, outfile/dumpfile |
 | `c` `C` | comment to the end with nothing in it, with text in it |
 | `(` `)` `,` `;` `.` | themselves |
 | `z` | anything else |
 
-`not`, unary signs and closed comments are left out. A text read behind an open quote starts with `'`.
+`not`, unary signs and closed comments are left out. A text read behind an open quote starts with `'`, or with `"` where blanks stand
+on the outer sides of its quotes, as they do around a quoted word in prose.
 """
 
 from __future__ import annotations
@@ -45,8 +47,8 @@ _TOKEN: Final = re.compile(
     | (?P<comment>(?:--|\#)[^\n]*+|/\*(?:[^*]|\*(?!/))*+)
     | (?P<string>n?'(?:[^'\\]|\\.|'')*+(?:'|\\?\Z)|"(?:[^"\\]|\\.|"")*+(?:"|\\?\Z))
     | (?P<variable>@@?[\w$.]*+|@`[^`]*+`)
-    | (?P<number>0x[0-9a-f]++|(?:\d++(?:\.\d*+)?|\.\d++)(?:e[+-]?\d++)?)
-    | (?P<name>[^\W\d][\w$]*+(?:\.{1,2}[\w$*]++)*+|`[^`]*+`?|\[[^\]]*+\])
+    | (?P<number>0x[0-9a-f]*+|(?:\d++(?:\.\d*+)?|\.\d++)(?:e[+-]?\d++)?)
+    | (?P<name>[^\W\d][\w$]*+(?:\.{1,2}(?:[^\W\d][\w$]*+|\*))*+|`[^`]*+`?|\[[^\]]*+\])
     | (?P<compare><=>|<>|!=|<=|>=|==|:=|[=<>])
     | (?P<logic>&&|\|\|)
     | (?P<sign>::|[-+*/%^|&~!])
@@ -75,7 +77,8 @@ _WORDS: Final[dict[str, str]] = {
         "l": "and or xor",
         "p": "like rlike regexp ilike glob similar sounds div",
         "P": "in is between",
-        "N": "null true false unknown",
+        "N": "null",
+        "K": "true false unknown",
         "x": "case",
         "W": "when",
         "T": "then",
@@ -92,6 +95,8 @@ _WORDS: Final[dict[str, str]] = {
         "y": "declare",
         "Q": "shutdown",
         "B": "begin",
+        "R": "waitfor",
+        "G": "outfile dumpfile",
         "": "not binary",
     }.items()
     for word in words.split()
@@ -108,40 +113,45 @@ _FUNCTIONS: Final = frozenset(
 )
 """Functions whose name may also be an ordinary word: they count where `(` follows."""
 
+_PROSE_FUNCTIONS: Final = frozenset(
+    """bin char cast count date day decode dump encode encrypt exists exp field format hex insert left length load local lower max mid min
+    mod now position power quarter quote repeat replace reverse right round row schema sign sleep space sum tan trim upper user version
+    year lag database if""".split()
+)
+"""Of these functions those that prose puts before a bracket, "left (0)": they count only where no blank stands between."""
+
 _HARD_CALLS: Final = frozenset(
-    """aes_decrypt aes_encrypt analyse analyze array_agg array_to_json benchmark concat_ws crypt_key elt exp_extract extractvalue
-    fn_listextendedproperty generate_series getpgusername group_concat gtid_subset gtid_subtraction hex_encode json_agg json_arrayagg
-    json_build_object likelihood load_extension load_file make_set master_pos_wait name_const openquery openrowset
-    opendatasource pg_ls_dir pg_read_file pg_sleep polygon_from quote_ident query_to_xml randomblob regexp_substring row_to_json rtrimmed
-    string_agg unhex updatexml waitfor xmlagg xmlelement xmlparse zeroblob multipoint linestring multilinestring multipolygon
-    st_latfromgeohash st_longfromgeohash st_pointfromgeohash uuid_to_bin database_to_xml current_setting inet_server_addr lo_import
-    dblink_connect dblink make_date_sub utl_raw""".split()
+    """aes_decrypt aes_encrypt analyse array_agg array_to_json benchmark concat_ws crypt_key elt extractvalue
+    fn_listextendedproperty generate_series getpgusername group_concat gtid_subset gtid_subtraction json_agg json_arrayagg
+    load_extension load_file make_set master_pos_wait name_const openquery openrowset opendatasource pg_ls_dir pg_read_file
+    pg_sleep quote_ident query_to_xml randomblob regexp_substring row_to_json string_agg unhex updatexml xmlagg
+    xmlelement zeroblob multipoint linestring multilinestring multipolygon st_latfromgeohash st_longfromgeohash
+    st_pointfromgeohash database_to_xml current_setting inet_server_addr lo_import dblink_connect dblink""".split()
 )
 """Functions that no prose names: a call of one is SQL."""
 
 _HARD_NAMES: Final = re.compile(
     r"""(?:
-      information_schema|performance_schema|mysql\.(?:user|db|host|func|usrs|innodb_\w+)|sqlite_(?:master|schema|version)|msysaccessobjects|msysobjects
-    | pg_(?:catalog|user|shadow|sleep|tables|database|class|group|roles|authid|stat\w+|ls_dir|read_file)\b
-    | (?:sys|master|msdb|tempdb|mysql)\.\.?\w+
-    | sys(?:objects|columns|users|databases|logins|processes|xlogins|configures|messages|types|comments)\b
-    | [xs]p_(?:cmdshell|executesql|oacreate|oamethod|makewebtask|regread|regwrite|dirtree|fileexist|password|addlogin|addsrvrolemember|configure
-              |msforeachtable|msforeachdb|msdropretry|helpdb|who|delete_backuphistory|start_job|add_job\w*|sqlexec|availablemedia|servicecontrol|enumdsn|loginconfig|ntsec\w*|terminate_process)
-    | utl_(?:inaddr|http|file|smtp|tcp|raw)|dbms_\w+|ctxsys\.\w+|sysibm\w*|syscat\w*|rdb\$\w+|mon\$\w+|v\$\w+
-    | all_(?:tables|users|tab_columns|objects|views)\b|user_(?:tables|tab_columns|objects|users)\b|dba_(?:users|tables)\b
-    | domain\.(?:domains|columns|tables)\b|waitfor\b|outfile\b|dumpfile\b|nvarchar\b|varchar2?\b|openrowset|dtproperties
-    | table_(?:name|schema)\b|column_name\b|schema_name\b|table_catalog\b|login_name\b
+      information_schema|performance_schema|mysql\.(?:user|db|host|func|usrs|proc|innodb_\w+)|sqlite_(?:master|schema|version)|msys(?:access)?objects
+    | pg_(?:catalog|user|shadow|sleep|tables|database|class|group|roles|authid|stat_\w+|ls_dir|read_file)\b
+    | (?:master|msdb|tempdb)\.(?:\.|dbo\b|sys\b)|sys\.(?:tables|objects|columns|databases|all_\w+|user\$|sql_\w+|dm_\w+)
+    | sys(?:objects|columns|databases|processes|xlogins|configures|logins)\b
+    | [xs]p_(?:cmdshell|executesql|oacreate|oamethod|makewebtask|reg(?:read|write|delete\w*|enum\w*)|dirtree|fileexist|addlogin|addsrvrolemember
+              |configure|msforeachtable|msforeachdb|msdropretry|delete_backuphistory|start_job|add_job\w*|availablemedia|servicecontrol|enumdsn
+              |loginconfig|ntsec\w*|terminate_process|sqlexec|execresultset)
+    | utl_(?:inaddr|http|file|smtp|tcp|raw)\b|dbms_\w+|ctxsys\.\w+|sysibm\b|syscat\b|rdb\$\w+|mon\$\w+|v\$\w+
+    | all_(?:tables|users|tab_columns|objects)\b|user_(?:tables|tab_columns)\b|dba_(?:users|tables)\b|domain\.(?:domains|columns|tables)\b
     )""",
     re.VERBOSE,
 )
-_HARD_PREFIX: Final = frozenset("i m p s x u d c r v a w o n t l".split())
-
+"""Catalogues and system procedures of the database products."""
 
 def tokenise(text: str, quote: str = "") -> str:
     """The token letters of `text` (lower case), read behind an open `quote` (`'`, `"` or none)."""
+    letters: list[str] = []
     if quote:
+        letters.append('"' if _quotes_a_word(text, quote) else "'")
         text = quote + text
-    letters: list[str] = ["'"] if quote else []
     previous = ""
     for found in _TOKEN.finditer(text):
         kind = found.lastgroup
@@ -168,9 +178,17 @@ def tokenise(text: str, quote: str = "") -> str:
     return "".join(letters)
 
 
+def _quotes_a_word(text: str, quote: str) -> bool:
+    first, last = text.find(quote), text.rfind(quote)
+    return last > first and (text[first - 1 : first].isspace() or text[last + 1 : last + 2].isspace())
+
+
 _LETTERS: Final = {"string": "s", "number": "n", "compare": "o", "logic": "l", "sign": "m", "other": "z"}
 _BEFORE_UNARY: Final = frozenset("(,olmePpuwhbTW;")
 _HARD_VARIABLE: Final = re.compile(r"@@(?:version|hostname|basedir|datadir|servername|identity|language|global|tmpdir|innodb\w*|plugin_dir|spid|rowcount)")
+
+
+_OR_FUNCTION: Final = frozenset({None, "O", "I"})
 
 
 def _name_letter(name: str, text: str, end: int) -> str:
@@ -179,10 +197,10 @@ def _name_letter(name: str, text: str, end: int) -> str:
     if called:
         if name in _HARD_CALLS:
             return "H"
-        if name in _FUNCTIONS and letter is None:
+        if name in _FUNCTIONS and letter in _OR_FUNCTION and (text[end] == "(" or name not in _PROSE_FUNCTIONS):
             return "f"
     if letter is not None:
-        return "f" if called and name in _FUNCTIONS and letter in {"O", "I"} else letter
+        return letter
     if _HARD_NAMES.match(name):
         return "H"
     if name[0] == "`":

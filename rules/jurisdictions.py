@@ -7,7 +7,10 @@ from typing import Final
 
 import pycountry
 
-EU: Final = frozenset("AT BE BG HR CY CZ DK EE FI FR DE GR HU IE IT LV LT LU MT NL PL PT RO SK SI ES SE".split())
+EU: Final = frozenset({
+    "AT", "BE", "BG", "HR", "CY", "CZ", "DK", "EE", "FI", "FR", "DE", "GR", "HU", "IE",
+    "IT", "LV", "LT", "LU", "MT", "NL", "PL", "PT", "RO", "SK", "SI", "ES", "SE",
+})  # fmt: skip
 EEA_ONLY: Final = frozenset({"IS", "LI", "NO"})
 EU_TERRITORIES: Final = frozenset({"AX", "GF", "GP", "MQ", "MF", "RE", "YT"})
 """Parts of Finland and France with country codes of their own, to which EU law applies (TFEU Art 355(1), (4))."""

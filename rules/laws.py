@@ -66,10 +66,10 @@ def consent_for(plan: Plan, given: Circumstances, purpose: str, *, separate: boo
     found = consent_at(given.ledger, purpose, given.at_ms, separate=separate)
     if found.state == "UNKNOWN":
         return Consent("GRANTED", None, given.signals.guardian_consent) if given.has_consent and purpose == plan.purpose else found
-    if found.state == "GRANTED" and valid_months is not None and found.effective_at is not None:
-        if day_of(given.at_ms) >= add_months(day_of(found.effective_at), valid_months):
-            return found._replace(state="EXPIRED")
-    return found
+    if found.state != "GRANTED" or valid_months is None or found.effective_at is None:
+        return found
+    lapsed = day_of(given.at_ms) >= add_months(day_of(found.effective_at), valid_months)
+    return found._replace(state="EXPIRED") if lapsed else found
 
 
 def judge(plan: Plan, given: Circumstances) -> Judgement:

@@ -21,7 +21,6 @@ from schemas.records import EventType, Severity
 
 ConsentModel = Literal["opt-in", "opt-out", "mixed"]
 Basis = Literal["statute", "regulation", "rules", "decree", "decision of the Board", "guideline", "none"]
-FineRule = Literal["higher_of", "lower_of", "either", "cap", "per_violation", "per_person_minimum", "national"]
 DAY_MS: Final = 86_400_000
 
 
@@ -29,7 +28,7 @@ class _Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Read from TOML; a key that is not a field is an error."""
 
 
-class Check(_Data):
+class Check(_Data, frozen=True, kw_only=True):
     """What all checks share.
 
     Fields:
@@ -47,25 +46,25 @@ class Check(_Data):
     until: date | None = None
 
 
-class OptIn(Check, tag="opt-in", tag_field="kind"):
+class OptIn(Check, frozen=True, tag="opt-in", tag_field="kind", kw_only=True):
     """Consent must be there. `separate`: consent for all purposes is not enough. `valid_months`: a consent lapses after that."""
 
     separate: bool = False
     valid_months: int | None = None
 
 
-class OptOut(Check, tag="opt-out", tag_field="kind"):
+class OptOut(Check, frozen=True, tag="opt-out", tag_field="kind", kw_only=True):
     """A refusal must be heeded. `refusal_of`: further purposes whose refusal counts. `grace`: how long the law gives to comply."""
 
     refusal_of: tuple[str, ...] = ()
     grace: Term | None = None
 
 
-class Signal(Check, tag="gpc", tag_field="kind"):
+class Signal(Check, frozen=True, tag="gpc", tag_field="kind", kw_only=True):
     """A browser's or device's opt-out signal (Global Privacy Control, US privacy string) must be heeded without a request."""
 
 
-class Minor(Check, tag="minor", tag_field="kind"):
+class Minor(Check, frozen=True, tag="minor", tag_field="kind", kw_only=True):
     """What holds for a known child or teenager.
 
     Fields:
@@ -79,7 +78,7 @@ class Minor(Check, tag="minor", tag_field="kind"):
     requires: Literal["guardian-consent", "own-consent", "nothing"] = "guardian-consent"
 
 
-class Transfer(Check, tag="transfer", tag_field="kind"):
+class Transfer(Check, frozen=True, tag="transfer", tag_field="kind", kw_only=True):
     """Personal data that leave the country.
 
     Fields:
@@ -93,19 +92,19 @@ class Transfer(Check, tag="transfer", tag_field="kind"):
     consent: Literal["alternative", "required", "no"] = "no"
 
 
-class Localisation(Check, tag="localisation", tag_field="kind"):
+class Localisation(Check, frozen=True, tag="localisation", tag_field="kind", kw_only=True):
     """Data must be stored at home unless one of `safeguards` covers the copy abroad."""
 
     safeguards: tuple[str, ...] = ()
 
 
-class Disclosure(Check, tag="disclosure", tag_field="kind"):
+class Disclosure(Check, frozen=True, tag="disclosure", tag_field="kind", kw_only=True):
     """Telling a third party what a person watched needs consent, given at most `valid_months` before."""
 
     valid_months: int | None = None
 
 
-class Minimisation(Check, tag="minimisation", tag_field="kind"):
+class Minimisation(Check, frozen=True, tag="minimisation", tag_field="kind", kw_only=True):
     """Categories of data (see `rules.signals`) that an event for these purposes must not carry."""
 
     categories: tuple[str, ...]
@@ -114,7 +113,7 @@ class Minimisation(Check, tag="minimisation", tag_field="kind"):
 AnyCheck = OptIn | OptOut | Signal | Minor | Transfer | Localisation | Disclosure | Minimisation
 
 
-class ExampleConsent(_Data):
+class ExampleConsent(_Data, frozen=True, kw_only=True):
     """A consent record of an example; fields as in `ott.ConsentRecord`."""
 
     purpose: str
@@ -125,7 +124,7 @@ class ExampleConsent(_Data):
     birth_year: int | None = None
 
 
-class Example(_Data):
+class Example(_Data, frozen=True, kw_only=True):
     """An event and what this law says to it.
 
     Fields:
@@ -152,7 +151,7 @@ class Example(_Data):
     breaks: tuple[str, ...] = ()
 
 
-class Earlier(_Data):
+class Earlier(_Data, frozen=True, kw_only=True):
     """Facts that held before a change of the law: before the day `until`, `facts` differed and `unset` were absent."""
 
     until: date
@@ -160,7 +159,7 @@ class Earlier(_Data):
     unset: tuple[str, ...] = ()
 
 
-class Pack(_Data):
+class Pack(_Data, frozen=True, kw_only=True):
     """One law. Field names are the field's in the table of docs/regulations.md; None means that the law gives none.
 
     Numbers: `breach_authority_hours` in hours from `breach_clock_start`; `*_days` in days; ages in years; `fine_pct_turnover`
@@ -243,9 +242,9 @@ def day_of(at_ms: int) -> date:
     return date.fromordinal(date(1970, 1, 1).toordinal() + at_ms // DAY_MS)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Packs:
-    """All laws, in order of their codes, and the version of the rules: a digest of the files' content."""
+    """All laws, in order of their codes, and the version of the rules: a digest of the files' content. Equal only to itself."""
 
     laws: tuple[Pack, ...]
     rules_version: str

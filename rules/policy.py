@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 from importlib import resources
+from itertools import pairwise
 from typing import Annotated, Final, Literal, get_args
 
 import msgspec
@@ -201,7 +202,11 @@ class Policy(_Checked, frozen=True, kw_only=True):
         if rings.min_users > rings.max_users:
             found.append("rings.min_users is above max_users")
         found += [f"actions: {rule.kind} is not an action" for rule in self.actions if rule.kind not in ACTION_KINDS[1:]]
-        found += [f"actions: {rule.kind} needs a reason for min_contribution" for rule in self.actions if rule.min_contribution and not rule.reasons]
+        found += [
+            f"actions: {rule.kind} needs a reason for min_contribution"
+            for rule in self.actions
+            if rule.min_contribution and not rule.reasons
+        ]
         return found
 
 
@@ -236,4 +241,4 @@ def default_policy() -> Policy:
 
 
 def _rises(values: list[float]) -> bool:
-    return all(low <= high for low, high in zip(values, values[1:], strict=False))
+    return all(low <= high for low, high in pairwise(values))

@@ -17,7 +17,9 @@ CATEGORIES: Final[dict[str, str]] = {
     **dict.fromkeys(("email", "phone", "phone_number", "address", "postal_address", "full_name", "contacts"), "contact"),
     **dict.fromkeys(("passport", "passport_number", "national_id", "ssn", "cpf", "government_id"), "government-id"),
     **dict.fromkeys(("card_number", "pan", "cvv", "iban"), "payment-number"),
-    **dict.fromkeys(("health", "religion", "ethnicity", "sexual_orientation", "political_opinion", "biometrics", "voiceprint"), "sensitive"),
+    **dict.fromkeys(
+        ("health", "religion", "ethnicity", "sexual_orientation", "political_opinion", "biometrics", "voiceprint"), "sensitive"
+    ),
 }
 """Category of data by the metadata key that carries it."""
 

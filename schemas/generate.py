@@ -59,7 +59,7 @@ def _default(field: Mapping[str, Any]) -> str:
         return " = ()"
     if value == {}:
         return " = {}"
-    return f" = {value!r}"
+    return f' = "{value}"' if isinstance(value, str) else f" = {value!r}"
 
 
 def _enum(name: str, schema: Mapping[str, Any]) -> str:

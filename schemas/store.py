@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,7 @@ def released() -> tuple[Released, ...]:
     return found
 
 
-def lock(records: Mapping[str, object]) -> list[Released]:
+def lock(records: Iterable[str]) -> list[Released]:
     """Adds a version to the lock file for each record whose schema changed; returns what was added.
 
     The caller checks compatibility first (`usher schemas lock` does).

@@ -40,7 +40,7 @@ class Topic:
 
 
 RAW: Final = Topic(
-    "ott.events.raw.v1", "ott.RawEvent", "any, by custom user_id or device_id", max_message_bytes=8 * 1024 * 1024, log_append_time=True
+    "ott.events.raw.v1", "ott.RawEvent", "any; gateways use user_id or device_id", max_message_bytes=8 * 1024 * 1024, log_append_time=True
 )
 VALID: Final = Topic("ott.events.valid.v1", "ott.ValidEvent", "user_id")
 CHECKED: Final = Topic("ott.events.checked.v1", "ott.CheckedEvent", "user_id")

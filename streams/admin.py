@@ -128,7 +128,9 @@ def lags(bootstrap_servers: str, groups: dict[str, tuple[str, ...]], timeout_s: 
     for group, topics in groups.items():
         committed = committed_offsets(bootstrap_servers, group, timeout_s)
         for topic in topics:
-            behind = sum(max(0, end - committed.get((place.topic, place.partition), 0)) for place, end in ends.items() if place.topic == topic)
+            behind = sum(
+                max(0, end - committed.get((place.topic, place.partition), 0)) for place, end in ends.items() if place.topic == topic
+            )
             found.append(GroupLag(group, topic, behind))
     return found
 

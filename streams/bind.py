@@ -44,7 +44,12 @@ EXIT_BUG: Final = 70
 EXIT_FENCED: Final = 75
 """Exit status when a batch took so long that another worker may own the partition by now."""
 
-ROCKSDB_OPTIONS: Final = {"write_buffer_size": 8 << 20, "max_write_buffer_number": 2, "block_cache_size": 16 << 20, "target_file_size_base": 16 << 20}
+ROCKSDB_OPTIONS: Final = {
+    "write_buffer_size": 8 << 20,
+    "max_write_buffer_number": 2,
+    "block_cache_size": 16 << 20,
+    "target_file_size_base": 16 << 20,
+}
 """Per table partition. RocksDB's defaults in Faust reserve 2 GiB of cache and 192 MiB of buffers for each."""
 
 
@@ -243,7 +248,12 @@ class Hop:
     """
 
     def __init__(
-        self, chain: Chain, settings: Settings, publisher: BatchPublisher, metrics: Metrics, clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+        self,
+        chain: Chain,
+        settings: Settings,
+        publisher: BatchPublisher,
+        metrics: Metrics,
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self.chain = chain
         self.group = f"usher-{chain.name}"
@@ -331,7 +341,9 @@ class Hop:
         for change in plan.changes:
             await self._write(change, partition, started)
         await self._save_memories(partition, started)
-        self.metrics.batch_done(self.chain.name, message.topic, partition, message.offset, len(records), plan.counts, time.monotonic() - started)
+        self.metrics.batch_done(
+            self.chain.name, message.topic, partition, message.offset, len(records), plan.counts, time.monotonic() - started
+        )
 
     async def _write(self, change: Change, partition: int, started: float) -> None:
         """Changelog first, then the local store. The fence stands before each: a zombie must not write stale state."""
@@ -343,7 +355,9 @@ class Hop:
     def _check_fence(self, started: float) -> None:
         elapsed_s = time.monotonic() - started
         if elapsed_s > self.fence_s:
-            end_process(EXIT_FENCED, "the batch took longer than half the session timeout", hop=self.chain.name, elapsed_s=round(elapsed_s, 1))
+            end_process(
+                EXIT_FENCED, "the batch took longer than half the session timeout", hop=self.chain.name, elapsed_s=round(elapsed_s, 1)
+            )
 
     def _store(self, table: Table) -> PartitionStore:
         return self.tables[table.name].data  # type: ignore[no-any-return]

@@ -6,7 +6,7 @@ The binding to Faust, the in-memory replay and the benchmark all run this same c
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -71,6 +71,8 @@ class Plan:
     messages: list[Message] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     counts: list[StageCount] = field(default_factory=list)
+    cases: list[Case] = field(default_factory=list)
+    """What the last stage passed on, for who runs the hop without Kafka."""
 
 
 class StateView(Mapping[str, Any]):
@@ -112,9 +114,11 @@ class Chain:
     Args:
         stages: adjacent stages, in order; each one's output is the next one's input.
         codec: bytes to records and back.
+        unwritten: names of main output topics that nobody will read, so that they need not be encoded (replay in memory).
     """
 
-    def __init__(self, stages: Sequence[Stage], codec: Codec) -> None:
+    def __init__(self, stages: Sequence[Stage], codec: Codec, unwritten: Collection[str] = ()) -> None:
+        self._unwritten = frozenset(unwritten)
         self.stages = tuple(stages)
         self.codec = codec
         self.main = stages[0].reads
@@ -190,14 +194,15 @@ class Chain:
                 sources = kept if index == 0 or not outputs.rejects else _sources_of(batch, kept, decoded)
                 self._absorb(stage, self.main, outputs, sources, plan, count)
                 batch = outputs.cases
-                if stage.writes is not None:
+                if stage.writes is not None and stage.writes.name not in self._unwritten:
                     name, record, encode = stage.writes.name, stage.writes.record, self.codec.encode_case
                     plan.messages += [Message(name, case.event.user_id.encode(), encode(case, record)) for case in outputs.cases]
-                    count.events_out = len(outputs.cases)
+                count.events_out = len(outputs.cases)
             finished = time.perf_counter()
             count.seconds = finished - started
             started = finished
             plan.counts.append(count)
+        plan.cases = batch
         # A later stage's state is written first: after a crash in between, the earlier stage lets the event through again
         # and the later one knows it. The other way round the earlier stage would drop it and the later never count it.
         plan.changes.reverse()
@@ -224,9 +229,7 @@ class Chain:
             batch.append(record)
         return kept, batch
 
-    def _absorb(
-        self, stage: Stage, topic: Topic, outputs: Outputs[Any], sources: Sequence[Source], plan: Plan, count: StageCount
-    ) -> None:
+    def _absorb(self, stage: Stage, topic: Topic, outputs: Outputs[Any], sources: Sequence[Source], plan: Plan, count: StageCount) -> None:
         for position, faults in outputs.rejects:
             self._bury(stage, topic, sources[position], faults, plan, count)
         encode = self.codec.encode

@@ -36,7 +36,9 @@ def dead_letter_headers(
         headers: the record's own headers.
     """
     headers = list(headers)
-    kept = [(name, value) for name, value in headers if value is not None and not name.startswith(PREFIX) and name not in (ATTEMPT, REASONS)]
+    kept = [
+        (name, value) for name, value in headers if value is not None and not name.startswith(PREFIX) and name not in (ATTEMPT, REASONS)
+    ]
     message = "; ".join(f"{fault.code}: {fault.detail}" for fault in faults)
     ours = {
         "__connect.errors.topic": topic,

@@ -22,10 +22,16 @@ class Metrics:
         self.dead = Counter("usher_stage_dead_letters", "Records a stage refused.", ["stage"], registry=registry)
         self.repeats = Counter("usher_stage_repeats", "Events left out because they had been counted before.", ["stage"], registry=registry)
         self.cpu = Counter("usher_stage_step_seconds", "Time spent in a stage's step.", ["stage"], registry=registry)
-        self.batch = Histogram("usher_batch_seconds", "From taking a batch to acking it.", ["hop"], buckets=BATCH_BUCKETS_S, registry=registry)
+        self.batch = Histogram(
+            "usher_batch_seconds", "From taking a batch to acking it.", ["hop"], buckets=BATCH_BUCKETS_S, registry=registry
+        )
         self.records = Counter("usher_hop_records", "Records a hop took from its topics.", ["hop", "topic"], registry=registry)
-        self.offset = Gauge("usher_hop_offset", "Offset of the last record that was processed.", ["hop", "topic", "partition"], registry=registry)
-        self.ready = Gauge("usher_hop_ready", "1 when the hop's partitions are assigned and its tables recovered.", ["hop"], registry=registry)
+        self.offset = Gauge(
+            "usher_hop_offset", "Offset of the last record that was processed.", ["hop", "topic", "partition"], registry=registry
+        )
+        self.ready = Gauge(
+            "usher_hop_ready", "1 when the hop's partitions are assigned and its tables recovered.", ["hop"], registry=registry
+        )
         self.build = Gauge("usher_build_info", "Version of this worker; always 1.", ["version", "stages"], registry=registry)
 
     def batch_done(

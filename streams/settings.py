@@ -22,20 +22,28 @@ class Settings(BaseSettings):
     bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, host:port, comma-separated.")
     postgres_dsn: str = Field("postgresql://127.0.0.1:5432/usher", description="Postgres connection URL of the sink database.")
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey URL of the cache. The pipeline survives its loss.")
-    registry_url: str | None = Field(None, description="Schema registry with the Confluent API. Without one, ids come from schemas/lock.json.")
+    registry_url: str | None = Field(
+        None, description="Schema registry with the Confluent API. Without one, ids come from schemas/lock.json."
+    )
 
     partitions: int = Field(8, ge=1, le=1024, description="Partitions of every user-keyed topic when topics are created. Fixed afterwards.")
     replication_factor: int = Field(1, ge=1, le=9, description="Replicas of every topic when topics are created.")
 
     data_dir: Path = Field(Path(".usher"), description="Folder for tables, logs and the local platform's data.")
     worker_name: str = Field("w1", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Name of this worker; names its table folder.")
-    static_membership: bool = Field(False, description="Join consumer groups under the worker's name, so that a quick restart moves nothing.")
+    static_membership: bool = Field(
+        False, description="Join consumer groups under the worker's name, so that a quick restart moves nothing."
+    )
     session_timeout_s: float = Field(10.0, ge=6.0, le=300.0, description="Seconds after which a silent worker loses its partitions.")
     heartbeat_s: float = Field(3.0, gt=0, description="Seconds between heartbeats; at most a third of the session timeout.")
     batch_max_events: int = Field(500, ge=1, le=10_000, description="Most events of a partition in one batch.")
     commit_interval_s: float = Field(1.0, gt=0, le=60, description="Seconds between offset commits.")
-    fetch_wait_ms: int = Field(10, ge=1, le=5_000, description="Longest wait of a fetch at the broker; bounds the latency of a quiet topic.")
-    produce_timeout_s: float = Field(120.0, ge=5.0, description="Seconds a produced batch may wait for Kafka's acks before the worker ends.")
+    fetch_wait_ms: int = Field(
+        10, ge=1, le=5_000, description="Longest wait of a fetch at the broker; bounds the latency of a quiet topic."
+    )
+    produce_timeout_s: float = Field(
+        120.0, ge=5.0, description="Seconds a produced batch may wait for Kafka's acks before the worker ends."
+    )
     http_host: str = Field("127.0.0.1", description="Address of health, readiness and metrics.")
     http_port: int = Field(0, ge=0, le=65535, description="Port of health, readiness and metrics; 0 takes a free one and logs it.")
     log_format: Literal["console", "json"] = Field("console", description="How log lines look.")

@@ -35,6 +35,7 @@ class SharedLink(msgspec.Struct, array_like=True, frozen=True):
         tenant_id: tenant.
         entity: kind:value.
         users: who shares it, sorted; empty once it no longer connects.
+        user_count: how many share it, also where they are not named.
         weight: strength in [0, 1].
         seen_at: event time (Unix ms) of the latest sighting.
         since: event time when it was first told to be shared; the oldest link names the ring.
@@ -43,6 +44,7 @@ class SharedLink(msgspec.Struct, array_like=True, frozen=True):
     tenant_id: str
     entity: str
     users: tuple[str, ...]
+    user_count: int
     weight: float
     seen_at: int
     since: int

@@ -1,0 +1,1 @@
+"""Alembic migrations of the sink database; `deploy.migrate` runs them."""

@@ -1,0 +1,443 @@
+"""The command line, and the only place where the parts are put together.
+
+Commands import what they need when they run, so that `usher --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from schemas.codec import Codec
+    from streams.flow import Topology
+    from streams.settings import Settings
+
+cli = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="Decides, for every event of a video-streaming platform, whether it is lawful, normal and honest.",
+)
+sink_cli = typer.Typer(no_args_is_help=True, help="Runs a sink: writes topics to a store.")
+topics_cli = typer.Typer(no_args_is_help=True, help="Topics: create them, list them, draw the flow.")
+schemas_cli = typer.Typer(no_args_is_help=True, help="Avro schemas: check, lock and generate.")
+dead_cli = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, replay.")
+evaluate_cli = typer.Typer(no_args_is_help=True, help="Measures detection on labelled data.")
+cli.add_typer(sink_cli, name="sink")
+cli.add_typer(topics_cli, name="topics")
+cli.add_typer(schemas_cli, name="schemas")
+cli.add_typer(dead_cli, name="dead")
+cli.add_typer(evaluate_cli, name="evaluate")
+
+console = Console()
+notes = Console(stderr=True)
+
+
+def _settings() -> Settings:
+    from pydantic import ValidationError
+
+    from streams.settings import settings
+
+    try:
+        return settings()
+    except ValidationError as error:
+        for problem in error.errors():
+            notes.print(f"[red]USHER_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}[/red]")
+        raise typer.Exit(2) from None
+
+
+def _topology(settings: Settings) -> Topology:
+    from streams.topology import make_topology
+
+    return make_topology(settings)
+
+
+def _codec(settings: Settings) -> Codec:
+    from schemas.topics import ALL
+    from streams.registry import make_codec
+
+    return make_codec(settings.registry_url, ALL)
+
+
+def _fail(message: str) -> NoReturn:
+    notes.print(f"[red]{message}[/red]")
+    raise typer.Exit(1)
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Gives a function that says whether SIGINT or SIGTERM has arrived; a second signal ends at once."""
+    told: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        if told:
+            raise KeyboardInterrupt
+        told.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(told)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _read_lines(path: str) -> Iterator[bytes]:
+    if path == "-":
+        yield from sys.stdin.buffer
+    else:
+        try:
+            with open(path, "rb") as lines:
+                yield from lines
+        except OSError as error:
+            _fail(f"{path}: {error.strerror}")
+
+
+@cli.command()
+def up(
+    rate: Annotated[float, typer.Option(help="Simulated events a second; 0 for none.")] = 50.0,
+    split: Annotated[bool, typer.Option("--split", help="One worker a stage instead of one for all.")] = False,
+    data_dir: Annotated[Path, typer.Option(help="Where data, logs and tables are kept.")] = Path(".usher"),
+) -> None:
+    """Brings everything up on this machine: Kafka, Postgres, Valkey, workers, sinks and live simulated traffic. Ctrl-C stops all."""
+    from deploy.local.up import run_everything
+
+    raise typer.Exit(run_everything(data_dir, rate, split))
+
+
+@cli.command()
+def worker(
+    stages: Annotated[list[str] | None, typer.Argument(help="Stages to run; adjacent ones are fused. None: all of them.")] = None,
+) -> None:
+    """Runs stages of the pipeline until SIGTERM, with health and metrics on a port of its own."""
+    from streams.flow import TopologyError
+    from streams.logs import configure_logs
+    from streams.worker import run_worker
+
+    settings = _settings()
+    configure_logs(settings.log_format, settings.log_level)
+    topology = _topology(settings)
+    names = stages or [stage.name for stage in topology.stages]
+    try:
+        asyncio.run(run_worker(topology, names, _codec(settings), settings))
+    except TopologyError as error:
+        _fail(str(error))
+
+
+@cli.command()
+def migrate() -> None:
+    """Brings the Postgres schema up to date; safe to run again and from several places at once."""
+    from deploy.migrate import migrate as run
+
+    run(_settings().postgres_dsn)
+    notes.print("the database schema is up to date")
+
+
+def _run_sink(name: str) -> None:
+    from streams.sinks.compose import run_sink
+
+    from streams.logs import configure_logs
+
+    settings = _settings()
+    configure_logs(settings.log_format, settings.log_level)
+    with _stop_on_signals() as stop:
+        run_sink(name, settings, _codec(settings), stop)
+
+
+@sink_cli.command("postgres")
+def sink_postgres() -> None:
+    """Writes decisions, alerts, violations, rings and dead letters to Postgres, each exactly once."""
+    _run_sink("postgres")
+
+
+@sink_cli.command("redis")
+def sink_redis() -> None:
+    """Keeps recent decisions and profiles in Redis or Valkey."""
+    _run_sink("redis")
+
+
+@topics_cli.command("create")
+def topics_create() -> None:
+    """Creates the topics that are missing: the flow's own, dead letters and changelogs."""
+    from schemas.topics import ALL
+    from streams.admin import create_topics, wanted_topics
+
+    settings = _settings()
+    made = create_topics(
+        settings.bootstrap_servers, wanted_topics(_topology(settings), ALL, settings.partitions, settings.replication_factor)
+    )
+    notes.print(f"{len(made)} topics created" if made else "every topic is there")
+
+
+@topics_cli.command("list")
+def topics_list() -> None:
+    """Lists every topic with its record, its key, and who writes and reads it."""
+    from rich.table import Table
+
+    from schemas.topics import ALL
+
+    topology = _topology(_settings())
+    table = Table("topic", "record", "key", "written by", "read by", "kept")
+    for topic in ALL:
+        kept = (
+            "newest of a key"
+            if topic.compacted
+            else "broker's default"
+            if topic.retention_ms is None
+            else f"{topic.retention_ms // 86_400_000} days"
+        )
+        table.add_row(topic.name, topic.record, topic.key, ", ".join(topology.writers(topic)), ", ".join(topology.readers(topic)), kept)
+    console.print(table)
+
+
+@topics_cli.command("draw")
+def topics_draw() -> None:
+    """Prints the flow as a Mermaid flowchart."""
+    print(_topology(_settings()).mermaid(), end="")
+
+
+@schemas_cli.command("check")
+def schemas_check() -> None:
+    """Checks that every schema still reads all that was ever written (BACKWARD_TRANSITIVE)."""
+    from schemas.compatibility import check_backward_transitive
+    from schemas.store import released
+    from schemas.topics import ALL
+
+    found = [problem for topic in ALL for problem in check_backward_transitive(topic.record, released())]
+    for problem in found:
+        notes.print(f"[red]{problem.record} cannot read version {problem.version}: {'; '.join(problem.problems)}[/red]")
+    if found:
+        raise typer.Exit(1)
+    notes.print("every schema reads all that was ever written")
+
+
+@schemas_cli.command("lock")
+def schemas_lock() -> None:
+    """Adds changed schemas to the lock file as new versions, if they are compatible."""
+    from schemas.store import lock
+    from schemas.topics import ALL
+
+    schemas_check()
+    for one in lock(topic.record for topic in ALL):
+        notes.print(f"{one.record} version {one.version} has id {one.id}")
+
+
+@schemas_cli.command("generate")
+def schemas_generate() -> None:
+    """Writes schemas/records.py from the .avsc files."""
+    import subprocess
+
+    from schemas import generate
+
+    target = Path(generate.__file__).with_name("records.py")
+    target.write_text(generate.render())
+    subprocess.run([sys.executable, "-m", "ruff", "format", "-q", str(target)], check=True)
+
+
+@cli.command()
+def produce(
+    file: Annotated[str, typer.Argument(help="JSON lines of events, or one JSON object; '-' for standard input.")],
+    rate: Annotated[float | None, typer.Option(help="Events a second; none: as fast as Kafka takes them.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first line that is not an event.")] = False,
+) -> None:
+    """Sends recorded events to the raw topic. Lines that are not events are reported and counted; exit status 1 if there were any."""
+    from simulator.jsonlines import Unreadable, read_records
+
+    from schemas.records import ConsentRecord
+    from schemas.topics import CONSENTS, RAW
+    from streams.produce import produce_records
+    from streams.publish import ProduceError
+
+    settings = _settings()
+    bad: list[Unreadable] = []
+
+    def records() -> Iterator[tuple[Any, str, Any]]:
+        for one in read_records(_read_lines(file)):
+            if isinstance(one, Unreadable):
+                bad.append(one)
+                notes.print(f"[yellow]line {one.line_no}: {one.reason}[/yellow]")
+                if strict:
+                    return
+            else:
+                record = one.record
+                yield (CONSENTS if isinstance(record, ConsentRecord) else RAW), record.user_id, record
+
+    with _stop_on_signals() as stop, notes.status("producing") as status:
+        try:
+            done = produce_records(
+                settings.bootstrap_servers, _codec(settings), records(), rate, lambda d: status.update(f"{d.acked:,} acked"), stop
+            )
+        except ProduceError as error:
+            _fail(str(error))
+    notes.print(f"{done.acked:,} records in Kafka, {len(bad)} lines left out")
+    if bad:
+        raise typer.Exit(1)
+
+
+@cli.command()
+def simulate(
+    events: Annotated[int, typer.Option(help="How many events.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same events.")] = 1,
+    labels: Annotated[bool, typer.Option("--labels", help="Add the ground truth as a field `label`.")] = False,
+    start: Annotated[str | None, typer.Option(help="ISO 8601 time of the first event.")] = None,
+    misbehaviour: Annotated[float, typer.Option(help="Share of misbehaving events.", min=0.0, max=1.0)] = 0.015,
+    dirt: Annotated[float, typer.Option(help="Share of broken, late and repeated records.", min=0.0, max=1.0)] = 0.0,
+    live: Annotated[bool, typer.Option("--live", help="Send to Kafka with the clock of now instead of printing.")] = False,
+    rate: Annotated[float, typer.Option(help="With --live: events a second.", min=0.1)] = 50.0,
+    describe: Annotated[bool, typer.Option("--describe", help="Print counts by label and type instead of the events.")] = False,
+) -> None:
+    """Makes viewer traffic with ground truth, as JSON lines or live into Kafka. Seeded: the same command gives the same bytes."""
+    from deploy.local import traffic
+
+    request = traffic.Request(events=events, seed=seed, start=start, misbehaviour=misbehaviour, dirt=dirt)
+    if live:
+        settings = _settings()
+        with _stop_on_signals() as stop:
+            traffic.send_live(request, settings.bootstrap_servers, _codec(settings), rate, stop)
+    elif describe:
+        traffic.print_summary(request, console)
+    else:
+        try:
+            traffic.print_lines(request, labels, sys.stdout.buffer)
+        except BrokenPipeError:
+            sys.stderr.close()
+
+
+@cli.command()
+def replay(
+    file: Annotated[str, typer.Argument(help="JSON lines of events; '-' for standard input.")],
+    out: Annotated[Path, typer.Option(help="Folder for decisions.jsonl, alerts.jsonl, violations.jsonl and dead.jsonl.")],
+) -> None:
+    """Runs the whole topology in memory over recorded events. The same input gives the same bytes."""
+    from streams.inputs import inputs_of
+
+    from streams.replay import replay_to_files
+
+    settings = _settings()
+    started = time.monotonic()
+    with notes.status("replaying") as status:
+        inputs = inputs_of(_read_lines(file), lambda line_no, reason: _fail(f"line {line_no}: {reason}"))
+        totals = replay_to_files(
+            _topology(settings),
+            inputs,
+            out,
+            lambda t: status.update(f"{t.events:,} events, {t.decisions:,} decisions, {t.alerts:,} alerts"),
+        )
+    seconds = time.monotonic() - started
+    notes.print(
+        f"{totals.events:,} records: {totals.decisions:,} decisions, {totals.alerts:,} alerts, {totals.violations:,} violations, "
+        f"{totals.dead_letters:,} dead letters in {seconds:.1f} s ({totals.events / max(seconds, 1e-9):,.0f}/s)"
+    )
+
+
+@cli.command()
+def status(as_json: Annotated[bool, typer.Option("--json", help="One JSON object for programs.")] = False) -> None:
+    """Shows URLs, counts, rates and how far each stage is behind."""
+    from deploy.local.status import print_status, read_everything
+
+    settings = _settings()
+    found = read_everything(settings, _topology(settings))
+    if as_json:
+        print(json.dumps(found.as_json(), indent=2))
+    else:
+        print_status(found, console)
+    if found.problems:
+        raise typer.Exit(1)
+
+
+@cli.command()
+def tail(
+    all_events: Annotated[bool, typer.Option("--all", help="Show allowed events too.")] = False,
+    from_start: Annotated[bool, typer.Option("--from-start", help="Begin with the oldest decision Kafka holds.")] = False,
+    count: Annotated[int | None, typer.Option(help="Stop after so many.")] = None,
+) -> None:
+    """Shows decisions as they are made, with their reasons."""
+    from deploy.local.screen import decision_line
+
+    from schemas.topics import DECISIONS
+    from streams.tail import follow
+
+    settings = _settings()
+    shown = 0
+    with _stop_on_signals() as stop:
+        for case in follow(settings.bootstrap_servers, _codec(settings), DECISIONS, stop, from_start):
+            if case is not None and (all_events or case.verdict.outcome != "ALLOW"):
+                console.print(decision_line(case))
+                shown += 1
+                if count is not None and shown >= count:
+                    return
+
+
+@cli.command("settings")
+def show_settings(explain: Annotated[bool, typer.Option("--explain", help="Say what each setting means.")] = False) -> None:
+    """Lists every setting with the value in force; passwords are hidden."""
+    from rich.table import Table
+
+    from streams.settings import explain as rows
+
+    table = Table("variable", "value", *(["meaning"] if explain else []))
+    for name, value, meaning in rows(_settings()):
+        table.add_row(name, value, *([meaning] if explain else []))
+    console.print(table)
+
+
+@cli.command()
+def regulations(
+    as_json: Annotated[bool, typer.Option("--json", help="The packs and their strictest merge as JSON.")] = False,
+    at: Annotated[str | None, typer.Option(help="Day as YYYY-MM-DD; today if not given.")] = None,
+    code: Annotated[str | None, typer.Option("--for", help="Only this law.")] = None,
+) -> None:
+    """Shows the laws in force on a day, and the strictest requirement of all with its source."""
+    from datetime import UTC, date, datetime
+
+    from deploy.local.screen import print_regulations
+
+    from rules.laws import regulations_json
+
+    try:
+        day = date.fromisoformat(at) if at else datetime.now(UTC).date()
+        found = regulations_json(day, code)
+    except (ValueError, KeyError) as error:
+        _fail(str(error))
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        print_regulations(found, console)
+
+
+@cli.command()
+def inspect() -> None:
+    """Reads JSON lines {"text": …} and says for each whether it carries an attack, with the validator's own detector."""
+    import orjson
+
+    from rules.inspect import inspect_line
+
+    for line_no, line in enumerate(sys.stdin.buffer, 1):
+        if not line.strip():
+            continue
+        try:
+            text = orjson.loads(line)["text"]
+        except (ValueError, KeyError, TypeError):
+            _fail(f'line {line_no} is not an object with a "text"')
+        found = inspect_line(str(text))
+        sys.stdout.buffer.write(orjson.dumps({"verdict": found.verdict, "kinds": list(found.kinds)}) + b"\n")
+
+
+def main() -> None:
+    """Entry point of the `usher` command."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()
