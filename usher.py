@@ -106,14 +106,15 @@ def _read_lines(path: str) -> Iterator[bytes]:
 
 @cli.command()
 def up(
-    rate: Annotated[float, typer.Option(help="Simulated events a second; 0 for none.")] = 50.0,
+    rate: Annotated[float, typer.Option(help="Simulated events a second, at most; 0 for none.")] = 20.0,
     split: Annotated[bool, typer.Option("--split", help="One worker a stage instead of one for all.")] = False,
-    data_dir: Annotated[Path, typer.Option(help="Where data, logs and tables are kept.")] = Path(".usher"),
+    quiet: Annotated[bool, typer.Option("--quiet", help="Do not show decisions.")] = False,
 ) -> None:
     """Brings everything up on this machine: Kafka, Postgres, Valkey, workers, sinks and live simulated traffic. Ctrl-C stops all."""
-    from deploy.local.up import run_everything
+    from commands.up import run_everything
 
-    raise typer.Exit(run_everything(data_dir, rate, split))
+    settings = _settings()
+    raise typer.Exit(run_everything(settings, _topology(settings), rate, split, quiet))
 
 
 @cli.command()
@@ -145,8 +146,7 @@ def migrate() -> None:
 
 
 def _run_sink(name: str) -> None:
-    from streams.sinks.compose import run_sink
-
+    from commands.sinks import run_sink
     from streams.logs import configure_logs
 
     settings = _settings()
@@ -252,10 +252,8 @@ def produce(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first line that is not an event.")] = False,
 ) -> None:
     """Sends recorded events to the raw topic. Lines that are not events are reported and counted; exit status 1 if there were any."""
-    from simulator.jsonlines import Unreadable, read_records
-
-    from schemas.records import ConsentRecord
-    from schemas.topics import CONSENTS, RAW
+    from schemas.topics import RAW
+    from simulator import Unreadable, read_lines
     from streams.produce import produce_records
     from streams.publish import ProduceError
 
@@ -263,15 +261,14 @@ def produce(
     bad: list[Unreadable] = []
 
     def records() -> Iterator[tuple[Any, str, Any]]:
-        for one in read_records(_read_lines(file)):
+        for one in read_lines(_read_lines(file)):
             if isinstance(one, Unreadable):
                 bad.append(one)
                 notes.print(f"[yellow]line {one.line_no}: {one.reason}[/yellow]")
                 if strict:
                     return
             else:
-                record = one.record
-                yield (CONSENTS if isinstance(record, ConsentRecord) else RAW), record.user_id, record
+                yield RAW, one.event.user_id, one.event
 
     with _stop_on_signals() as stop, notes.status("producing") as status:
         try:
@@ -298,13 +295,13 @@ def simulate(
     describe: Annotated[bool, typer.Option("--describe", help="Print counts by label and type instead of the events.")] = False,
 ) -> None:
     """Makes viewer traffic with ground truth, as JSON lines or live into Kafka. Seeded: the same command gives the same bytes."""
-    from deploy.local import traffic
+    from commands import traffic
 
     request = traffic.Request(events=events, seed=seed, start=start, misbehaviour=misbehaviour, dirt=dirt)
     if live:
         settings = _settings()
         with _stop_on_signals() as stop:
-            traffic.send_live(request, settings.bootstrap_servers, _codec(settings), rate, stop)
+            traffic.send_live(seed, settings.bootstrap_servers, _codec(settings), rate, stop)
     elif describe:
         traffic.print_summary(request, console)
     else:
@@ -320,14 +317,13 @@ def replay(
     out: Annotated[Path, typer.Option(help="Folder for decisions.jsonl, alerts.jsonl, violations.jsonl and dead.jsonl.")],
 ) -> None:
     """Runs the whole topology in memory over recorded events. The same input gives the same bytes."""
-    from streams.inputs import inputs_of
-
+    from commands.inputs import inputs_of
     from streams.replay import replay_to_files
 
     settings = _settings()
     started = time.monotonic()
     with notes.status("replaying") as status:
-        inputs = inputs_of(_read_lines(file), lambda line_no, reason: _fail(f"line {line_no}: {reason}"))
+        inputs = inputs_of(_read_lines(file), lambda one: _fail(f"line {one.line_no}: {one.reason}"))
         totals = replay_to_files(
             _topology(settings),
             inputs,
@@ -344,7 +340,7 @@ def replay(
 @cli.command()
 def status(as_json: Annotated[bool, typer.Option("--json", help="One JSON object for programs.")] = False) -> None:
     """Shows URLs, counts, rates and how far each stage is behind."""
-    from deploy.local.status import print_status, read_everything
+    from commands.status import print_status, read_everything
 
     settings = _settings()
     found = read_everything(settings, _topology(settings))
@@ -363,8 +359,7 @@ def tail(
     count: Annotated[int | None, typer.Option(help="Stop after so many.")] = None,
 ) -> None:
     """Shows decisions as they are made, with their reasons."""
-    from deploy.local.screen import decision_line
-
+    from commands.screen import decision_line
     from schemas.topics import DECISIONS
     from streams.tail import follow
 
@@ -401,8 +396,7 @@ def regulations(
     """Shows the laws in force on a day, and the strictest requirement of all with its source."""
     from datetime import UTC, date, datetime
 
-    from deploy.local.screen import print_regulations
-
+    from commands.screen import print_regulations
     from rules.laws import regulations_json
 
     try:

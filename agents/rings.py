@@ -1,7 +1,7 @@
 """Ring analysis, in two levels, so that it scales with partitions.
 
 First level, keyed by entity: who shares a device, an address, a payment token or an e-mail, and from which address the log-ins
-of many accounts fail. Second level, one partition: only what enough users share, as a graph (`models.rings`).
+of many accounts fail. Second level, one partition: only what enough users share, as a graph (`models.rings`, `models.tenant_graph`).
 Users are told of their ring on `USER_RINGS`, keyed like the events, so that linking reads it beside its own table.
 """
 

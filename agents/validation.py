@@ -18,18 +18,13 @@ from agents.step import Fault, Outputs, Received, Rejected
 from rules import domain, sanitise
 from rules.faults import ATTACK_CODES
 from rules.inspect import inspect_event
+from rules.purposes import load_purposes
 from schemas.codec import Case
 from schemas.records import Event, EventType, RawEvent
 
 DAY_MS: Final = 86_400_000
 YEAR_2000_MS: Final = 946_684_800_000
 
-PURPOSES: Final = frozenset(
-    "service analytics personalisation marketing advertising sale sharing profiling security fraud_prevention billing support research legal".split()
-)
-"""Purposes of processing that are known by name; others are accepted with a warning."""
-
-_PURPOSE_SPELLINGS: Final = {"personalization": "personalisation", "ads": "advertising", "targeted_advertising": "advertising", "payment": "billing"}
 _TENANT: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
@@ -238,9 +233,8 @@ def _check_time(value: int | str, received_ms: int, policy: ValidationPolicy, no
 
 
 def _check_purpose(text: str, max_chars: int, notes: _Notes) -> str:
-    name = _clean(text, max_chars, notes).lower().replace("-", "_").replace(" ", "_")
-    name = _PURPOSE_SPELLINGS.get(name, name)
-    if name and name not in PURPOSES:
+    name = _clean(text, max_chars, notes).lower()
+    if name and load_purposes().find(name) is None:
         notes.warnings.append("purpose-unknown")
     return name
 

@@ -6,7 +6,7 @@ change only where a window ends and counting is additive. Costs a tenth of walki
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from river.anomaly import HalfSpaceTrees as RiverHalfSpaceTrees
 from models.forest import Forest, Tree
 
 RANGE: Final = 8.0
-"""Scaled features within ±RANGE are mapped to [0, 1], the range River's trees split."""
+"""Scaled features beyond ±RANGE are as good as at it."""
 
 
 def _tree(root: Any, features: dict[str, int]) -> Tree:
@@ -33,6 +33,19 @@ def _tree(root: Any, features: dict[str, int]) -> Tree:
     return Tree(*zip(*nodes, strict=True))
 
 
+def unit(X: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scaled rows mapped to [0, 1], the range River's trees split."""
+    return np.clip(X / (2.0 * RANGE) + 0.5, 0.0, 1.0)
+
+
+class Masses(NamedTuple):
+    """What the trees have counted: masses of the leaves in the last whole and in the present window, and rows in the latter."""
+
+    reference: NDArray[np.int64] | None
+    latest: NDArray[np.int64]
+    seen: int
+
+
 class HalfSpaceTrees:
     """Scores in [0, 1]; higher is more anomalous."""
 
@@ -48,6 +61,8 @@ class HalfSpaceTrees:
         self._latest = np.zeros(len(self._forest.depth), dtype=np.int64)
         """Mass of each leaf in the window that is being counted."""
         self._seen = 0
+        self._reference: NDArray[np.int64] | None = None
+        """Mass of each leaf in the last whole window, which scores."""
         self._paths: NDArray[np.float64] | None = None
 
     @property
@@ -55,19 +70,15 @@ class HalfSpaceTrees:
         """Whether a window has been counted."""
         return self._paths is not None
 
-    @staticmethod
-    def unit(X: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Scaled rows mapped to [0, 1]."""
-        return np.clip(X / (2.0 * RANGE) + 0.5, 0.0, 1.0)
-
     def score(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Scores of the rows of `X` (n, features) in [0, 1] by the last whole window: (n,)."""
+        """Scores of the rows of `X` (n, features) by the last whole window: (n,)."""
         assert self._paths is not None, "learn a window first"
         most = len(self._forest.roots) * self._window * (2 ** (self._height + 1) - 1)
-        return 1.0 - self._paths[self._forest.leaves(X)].sum(axis=1) / most
+        return 1.0 - self._paths[self._forest.leaves(unit(X))].sum(axis=1) / most
 
     def learn(self, X: NDArray[np.float64]) -> None:
-        """Counts the rows of `X` (n, features) in [0, 1], in order."""
+        """Counts the rows of `X` (n, features), in order."""
+        X = unit(X)
         start = 0
         while start < len(X):
             part = X[start : start + self._window - self._seen]
@@ -77,11 +88,30 @@ class HalfSpaceTrees:
             if self._seen == self._window:
                 self._pivot()
 
+    def renew(self, X: NDArray[np.float64]) -> None:
+        """Starts again with a window made of the rows of `X` (n, features), n at least 1, repeated where they are too few.
+
+        For when the scale of the rows has changed, so that the masses counted before no longer fit.
+        """
+        self._latest[:] = 0
+        self._seen = 0
+        self.learn(np.resize(X[-self._window :], (self._window, X.shape[1])))
+
     def _pivot(self) -> None:
         """The counted window becomes the one to score by."""
-        self._paths = self._path_scores(self._latest)
+        self._reference = self._latest
+        self._paths = self._path_scores(self._reference)
         self._latest = np.zeros_like(self._latest)
         self._seen = 0
+
+    def masses(self) -> Masses:
+        """The whole state: trees come from the seed."""
+        return Masses(self._reference, self._latest, self._seen)
+
+    def take(self, masses: Masses) -> None:
+        """Takes up a state that `masses` gave, of trees with the same settings."""
+        self._reference, self._latest, self._seen = masses
+        self._paths = None if self._reference is None else self._path_scores(self._reference)
 
     def _path_scores(self, leaf_mass: NDArray[np.int64]) -> NDArray[np.float64]:
         """Sum of mass times 2^depth from the root to each node, stopped below the first node of less than a tenth of the window."""

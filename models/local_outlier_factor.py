@@ -39,7 +39,7 @@ class LocalOutlierFactor:
         if len(rows) > self._references:
             # Evenly through the sorted rows: deterministic, and every part of the space keeps its share.
             rows = rows[np.linspace(0, len(rows) - 1, self._references).astype(np.int64)]
-        self._k = max(1, min(self._neighbours, len(rows) - 1))
+        self._k = max(1, min(self._neighbours, len(rows) // 5))
         with _threads().limit(limits=1):
             model = SkLocalOutlierFactor(n_neighbors=self._k, novelty=True, algorithm="brute", n_jobs=1).fit(rows)
         distances = model._distances_fit_X_

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import networkx as nx
 
-from models.rings import Ring, TenantGraph
+from models.tenant_graph import Ring, TenantGraph
 from tables.entities import SharedLink, entity_kind
 
 MAX_HUBS: Final = 10

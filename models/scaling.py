@@ -13,11 +13,17 @@ STEPS: Final = 256.0
 
 
 class Scaler:
-    """Centres by the median and divides by a robust spread; unfitted it only puts values on the grid."""
+    """Centres by the median and divides by a robust spread."""
 
     def __init__(self) -> None:
         self._centre: NDArray[np.float64] | None = None
-        self._spread: NDArray[np.float64] | None = None
+        self._spread: NDArray[np.float64] = np.empty(0)
+
+    @property
+    def centre(self) -> NDArray[np.float64]:
+        """The ordinary value (median) of each feature: (features,)."""
+        assert self._centre is not None, "fit first"
+        return self._centre
 
     def fit(self, X: NDArray[np.floating]) -> None:
         """Learns centre and spread from the rows of `X` (n, features), n at least 1."""
@@ -33,8 +39,7 @@ class Scaler:
 
     def transform(self, X: NDArray[np.floating]) -> NDArray[np.float64]:
         """The rows of `X` (n, features) in spreads from the centre, within ±`LIMIT`, on the grid."""
-        assert self._centre is not None
-        scaled = (X.astype(np.float64) - self._centre) / self._spread
+        scaled = (X.astype(np.float64) - self.centre) / self._spread
         # Beyond 4 spreads a logarithm: an outlier stays one without drowning the other features.
         size = np.abs(scaled)
         scaled = np.where(size > 4.0, np.sign(scaled) * (4.0 + np.log1p(np.maximum(size - 4.0, 0.0))), scaled)

@@ -60,6 +60,7 @@ class Plan(NamedTuple):
         transfers: `Transfer` and `Localisation` checks for the purpose.
         disclosures: `Disclosure` checks; each knows its purposes itself.
         limits: `Minimisation` checks for the purpose.
+        necessary: whether the purpose rests on contract, security or a legal duty, so that consent plays no part.
         asks_consent: whether any law asks for consent to the purpose.
         place_unknown: whether a code of the event is not a known one.
         uncovered: whether no law on file applies, although something but a necessary purpose is pursued.
@@ -73,6 +74,7 @@ class Plan(NamedTuple):
     transfers: tuple[Bound, ...]
     disclosures: tuple[Bound, ...]
     limits: tuple[Bound, ...]
+    necessary: bool
     asks_consent: bool
     place_unknown: bool
     uncovered: bool
@@ -136,6 +138,7 @@ class Applicability:
             transfers=of(Transfer, Localisation),
             disclosures=of(Disclosure),
             limits=of(Minimisation),
+            necessary=necessary,
             asks_consent=bool(of(OptIn)),
             place_unknown=place_unknown,
             uncovered=not laws and not necessary and bool(codes),

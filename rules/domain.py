@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 import pycountry
 
+from rules.jurisdictions import ALIASES, GROUPS
 from schemas.records import EVENT_TYPES, EventType
 
 # --- event type -------------------------------------------------------------------------------------------------------
@@ -102,16 +103,8 @@ def _from_iso(text: str) -> Instant | None:
 
 UNKNOWN_REGION: Final = "ZZ"
 
-EU_CODES: Final = frozenset(
-    "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK AX GF GP MF MQ RE YT".split()
-)
-"""The 27 member states, and their parts with an ISO code of their own where Union law holds (Art. 355(1), (4) TFEU, Protocol 2 on Åland)."""
-
-EEA_CODES: Final = EU_CODES | {"IS", "LI", "NO"}
+_EEA: Final = GROUPS["EEA"]
 """Where the GDPR applies by itself: the EU and, by EEA Joint Committee Decision 154/2018, Iceland, Liechtenstein and Norway."""
-
-_ALIASES: Final = {"UK": "GB", "EL": "GR"}
-"""Codes the EU institutions write (Interinstitutional Style Guide, 7.1.1) for what ISO 3166-1 calls otherwise."""
 
 _UNKNOWNS: Final = frozenset({"", "ZZ", "XX", "T1", "A1", "A2", "AP", "O1", "UNKNOWN", "NONE", "NULL", "N/A"})
 """What gateways and GeoIP databases write when they do not know the country (A1 proxy, A2 satellite, T1 Tor, AP and O1 regions)."""
@@ -128,12 +121,12 @@ class Place(NamedTuple):
 
 def _known_places() -> dict[str, Place]:
     countries = {one.alpha_2 for one in pycountry.countries} | {"XK"}  # XK: user-assigned, Kosovo, as the EU and banks write it
-    known = {code: Place(code, None, code in EEA_CODES) for code in countries}
+    known = {code: Place(code, None, code in _EEA) for code in countries}
     for one in pycountry.subdivisions:
         code = one.code
-        known[code] = Place(code[:2], code, code[:2] in EEA_CODES)
+        known[code] = Place(code[:2], code, code[:2] in _EEA)
     for one in pycountry.countries:
-        known[one.alpha_3] = Place(one.alpha_2, None, one.alpha_2 in EEA_CODES, ("region-alias",))
+        known[one.alpha_3] = Place(one.alpha_2, None, one.alpha_2 in _EEA, ("region-alias",))
     for code in _UNKNOWNS:
         known[code] = Place(UNKNOWN_REGION, None, False, ("region-unknown",))
     # The claim "somewhere in the Union" names no country, but it is enough to know that Union law applies.
@@ -164,7 +157,7 @@ def parse_region(text: str) -> Place | None:
     if found is not None:
         return found
     country, _, rest = code.partition("-")
-    alias = _ALIASES.get(country)
+    alias = ALIASES.get(country)
     place = _PLACES.get(alias or country)
     if place is None or place.region == UNKNOWN_REGION or len(country) != 2:
         return None

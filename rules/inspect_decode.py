@@ -48,7 +48,7 @@ def path_view(text: str) -> str:
     """The text with every way to write a path separator or dot made one: backslashes and `0x2f` become `/`, `0x2e` a dot."""
     if "0x" in text or "0X" in text:
         text = _HEX_BYTE.sub(lambda found: chr(int(found[1], 16)), text)
-    return text.replace("\\", "/").lower()
+    return text.translate(_SLASHES).lower()
 
 
 def compact_view(text: str) -> str:
@@ -59,6 +59,7 @@ def compact_view(text: str) -> str:
 
 
 _COMMENT: Final = re.compile(r"/\*(?:[^*]|\*(?!/))*+\*/|<!--(?:[^-]|-(?!->))*+-->")
+_SLASHES: Final = str.maketrans({"\\": "/", "\u2215": "/", "\u2044": "/", "\u2216": "/"})
 _SKIPPED: Final = re.compile(r"[\s\\]+")
 
 

@@ -26,6 +26,7 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 CONTEXTS: Final[tuple[Context, ...]] = get_args(Context)
 VIEWS: Final[tuple[View, ...]] = get_args(View)
 
+_FOLDER: Final = files("rules").joinpath("inspection")
 _MAX_SET_BYTES: Final = 128 * 1024 * 1024
 
 
@@ -99,7 +100,7 @@ def load_patterns() -> tuple[Pattern, ...]:
     errors: list[str] = []
     for kind in KINDS:
         name = f"{kind}.toml"
-        patterns, problems = parse_patterns(name, files("rules.inspection").joinpath(name).read_text("utf-8"))
+        patterns, problems = parse_patterns(name, _FOLDER.joinpath(name).read_text("utf-8"))
         found.extend(patterns)
         errors.extend(problems)
     ids = [one.id for one in found]
@@ -111,7 +112,7 @@ def load_patterns() -> tuple[Pattern, ...]:
 
 def load_gate() -> str:
     """The expression of the first gate."""
-    parts = tomllib.loads(files("rules.inspection").joinpath("gate.toml").read_text("utf-8"))["parts"]
+    parts = tomllib.loads(_FOLDER.joinpath("gate.toml").read_text("utf-8"))["parts"]
     return "|".join(f"(?:{part})" for part in parts)
 
 

@@ -14,7 +14,7 @@ import msgspec
 from rules.applicability import Bound, Plan
 from rules.deadlines import add_months, due_ms
 from rules.packs import Disclosure, Localisation, Minimisation, Minor, OptIn, OptOut, Signal, Transfer, day_of
-from rules.signals import Signals, age_from_birth_year
+from rules.signals import UNKNOWN_PLACE, Signals, age_from_birth_year
 from schemas.records import SEVERITIES, Breach, ConsentState, Severity
 from tables.ledger import Consent, Ledger, consent_at
 
@@ -80,7 +80,8 @@ def judge(plan: Plan, given: Circumstances) -> Judgement:
         given: the event's circumstances.
 
     Returns:
-        The consent state (NOT_REQUIRED where no law asks for consent and the person has not refused) and the breaches.
+        The breaches and the consent that counted: NOT_REQUIRED for a necessary purpose, and where no law asks for consent and the
+        person has said nothing.
     """
     breaches: list[Breach] = []
     for bound in plan.choices:
@@ -111,7 +112,7 @@ def judge(plan: Plan, given: Circumstances) -> Judgement:
     if len(breaches) > 1:
         breaches.sort(key=lambda breach: breach.law)
     breaches.extend(_unresolved(plan, consent, given))
-    if not plan.asks_consent and consent not in REFUSED and consent != "GRANTED":
+    if plan.necessary or (not plan.asks_consent and consent in ("UNKNOWN", "EXPIRED")):
         consent = "NOT_REQUIRED"
     return Judgement(consent, tuple(breaches))
 
@@ -211,8 +212,7 @@ def _check_limits(plan: Plan, given: Circumstances, bound: Bound) -> Iterator[Br
 
 
 def _place(code: str) -> str:
-    """A code as a fact: whatever else a gateway wrote there is not repeated."""
-    return code if len(code) <= 6 and code.replace("-", "").isalnum() else "an unreadable place"
+    return "an unknown place" if code == UNKNOWN_PLACE else code
 
 
 def _unresolved(plan: Plan, consent: ConsentState, given: Circumstances) -> Iterator[Breach]:
@@ -225,5 +225,5 @@ def _unresolved(plan: Plan, consent: ConsentState, given: Circumstances) -> Iter
         yield unresolved("jurisdiction-unknown", "a place of the event is not a known ISO 3166 code, so that the laws are not known")
     if plan.uncovered and consent != "GRANTED":
         yield unresolved("jurisdiction-uncovered", f"no law of the place is on file, and there is no consent to {plan.purpose}")
-    if plan.state_unknown and (consent in REFUSED or given.signals.gpc):
+    if plan.state_unknown and (consent in REFUSED or (given.signals.gpc and plan.purpose in SALE_PURPOSES)):
         yield unresolved("state-unknown", f"the person has opted out of {plan.purpose}, and the state whose law would say so is not known")

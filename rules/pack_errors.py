@@ -69,7 +69,7 @@ def validate_pack(file: str, content: bytes) -> Iterator[PackError]:
 
 def _type_faults(file: str, raw: dict[str, Any]) -> Iterator[PackError]:
     known = {field.name: field for field in msgspec.structs.fields(Pack)}
-    for key in raw.keys() - known.keys():
+    for key in sorted(raw.keys() - known.keys()):
         yield PackError(file, key, "no such field")
     for key, field in known.items():
         if key not in raw:
@@ -176,7 +176,7 @@ def _example_faults(pack: Pack) -> Iterator[tuple[str, str]]:
     if pack.check and not any(example.breaks for example in pack.example):
         yield "example", "no example of a breach"
     names = [example.name for example in pack.example]
-    for name in {name for name in names if names.count(name) > 1}:
+    for name in sorted({name for name in names if names.count(name) > 1}):
         yield "example", f"two are called {name!r}"
     for number, example in enumerate(pack.example):
         moments = [("at", example.at), *((f"consents[{i}].at", one.at) for i, one in enumerate(example.consents))]

@@ -79,14 +79,13 @@ class SharingPolicy(_Checked, frozen=True, kw_only=True):
 
 
 class RingPolicy(_Checked, frozen=True, kw_only=True):
-    """What a ring is; see `models.rings`."""
+    """What a ring is; see `models.tenant_graph`."""
 
     min_users: Annotated[int, Meta(ge=2)]
     max_users: Count
     max_links: Count
     min_link_weight: Annotated[float, Meta(gt=0.0, le=1.0)]
     strong_weight: Share
-    min_strong_share: Share
     size_half: Annotated[float, Meta(gt=0.0)]
     max_evidence: Count
     max_members: Count

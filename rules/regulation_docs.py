@@ -78,7 +78,12 @@ def render_regulations(packs: Packs, at: date = FACTS_AS_OF) -> str:
         at: the day for which the strictest requirements are merged.
     """
     lines = [HEADER, *_purposes(load_purposes()), *_strictest(merge_strictest(packs.in_force(at)), at)]
-    lines += ["## All laws", "", "| law | where | since | consent | breach notice | access | erasure | age | GPC | fine |", "|" + "---|" * 10]
+    lines += [
+        "## All laws",
+        "",
+        "| law | where | since | consent | breach notice | access | erasure | age | GPC | fine |",
+        "|" + "---|" * 10,
+    ]
     lines += [_table_line(row) for row in regulations_table(packs.laws)]
     for pack in packs.laws:
         lines += _law(pack)

@@ -181,13 +181,15 @@ def regulations_json(packs: Packs, at: date, for_code: str | None = None) -> dic
     laws = select_packs(packs, at, for_code)
     if isinstance(laws, UnknownCode):
         return laws
-    return {
+    page = {
         "at": at.isoformat(),
         "for": for_code,
         "rules_version": packs.rules_version,
         "packs": [_record(pack) for pack in laws],
-        "strictest": msgspec.to_builtins(merge_strictest(laws)),
+        "strictest": merge_strictest(laws),
     }
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(page))
+    return plain
 
 
 def regulations_table(laws: Sequence[Pack]) -> tuple[Row, ...]:

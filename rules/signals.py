@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
+from rules.jurisdictions import canonical_code
+
 CATEGORIES: Final[dict[str, str]] = {
     **dict.fromkeys(("latitude", "longitude", "lat", "lon", "lng", "gps", "precise_location", "geolocation"), "precise-location"),
     **dict.fromkeys(("email", "phone", "phone_number", "address", "postal_address", "full_name", "contacts"), "contact"),
@@ -35,6 +37,8 @@ _OTHER_KEYS: Final = (
     "storage_country", "transfer_safeguard", "disclosed_to", "third_party",
 )  # fmt: skip
 KNOWN_KEYS: Final = frozenset((*CATEGORIES, *COUNTRY_KEYS, *_OTHER_KEYS))
+UNKNOWN_PLACE: Final = "ZZ"
+_PLACE: Final = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?$", re.ASCII)
 _US_PRIVACY: Final = re.compile(r"^1[YN-][YN-][YN-]$", re.IGNORECASE)
 _TRUE: Final = frozenset({"1", "true", "yes", "y", "on"})
 _METADATA: Final = msgspec.json.Decoder(dict[str, Any])
@@ -50,8 +54,8 @@ class Signals(msgspec.Struct, frozen=True, kw_only=True):
         age: lowest and highest age in whole years the viewer can have, None where unknown.
         guardian_consent: whether the gateway saw a parent's or guardian's consent.
         countries: further ISO 3166 codes: of account, residence, IP address.
-        destination: ISO 3166-1 code of the country the data are sent to.
-        storage: ISO 3166-1 code of the country the data are stored in.
+        destination: ISO 3166 code of the place the data are sent to, `ZZ` where it is no code.
+        storage: ISO 3166 code of the place the data are stored in, `ZZ` where it is no code.
         safeguard: safeguard of the transfer, e.g. scc, bcr, dpf.
         disclosed: whether a third party received the event.
         categories: categories of data that the metadata carry.
@@ -77,9 +81,12 @@ def _truthy(value: object) -> bool:
     return value is True or (isinstance(value, int | str) and str(value).strip().lower() in _TRUE)
 
 
-def _code(value: object) -> str | None:
-    text = str(value).strip().upper() if isinstance(value, str) else ""
-    return text or None
+def _place(value: object) -> str | None:
+    """An ISO 3166 code as far as its form goes; `ZZ` for what has another form, None for nothing."""
+    if value is None or value == "":
+        return None
+    code = canonical_code(value) if isinstance(value, str) else ""
+    return code if _PLACE.match(code) else UNKNOWN_PLACE
 
 
 def _whole(value: object) -> int | None:
@@ -128,6 +135,7 @@ def read_signals(metadata: str | None, consent_string: str | None, year: int) ->
             found = {}
     if not consent_string and KNOWN_KEYS.isdisjoint(found):
         return NO_SIGNALS
+    safeguard = found.get("transfer_safeguard")
     readable = bool(consent_string and _US_PRIVACY.match(consent_string))
     return Signals(
         gpc=_truthy(found.get("gpc")) or _truthy(found.get("sec_gpc")),
@@ -135,10 +143,10 @@ def read_signals(metadata: str | None, consent_string: str | None, year: int) ->
         string_unread=bool(consent_string) and not readable,
         age=_age(found, year),
         guardian_consent=_truthy(found.get("guardian_consent")),
-        countries=tuple(code for key in COUNTRY_KEYS if (code := _code(found.get(key)))),
-        destination=_code(found.get("transfer_to")) or _code(found.get("destination_country")),
-        storage=_code(found.get("storage_country")),
-        safeguard=(_code(found.get("transfer_safeguard")) or "").lower() or None,
+        countries=tuple(code for key in COUNTRY_KEYS if (code := _place(found.get(key)))),
+        destination=_place(found.get("transfer_to")) or _place(found.get("destination_country")),
+        storage=_place(found.get("storage_country")),
+        safeguard=safeguard.strip().lower() if isinstance(safeguard, str) else None,
         disclosed=bool(found.get("disclosed_to") or found.get("third_party")),
         categories=tuple(sorted({category for key, category in CATEGORIES.items() if found.get(key) not in (None, "", False)})),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -60,6 +60,13 @@ class Case:
         """The pieces there are, in order."""
         found = (self.event, self.compliance, self.score, self.network, self.verdict)
         return [piece for piece in found if piece is not None]
+
+
+def _case(pieces: Sequence[Any], parts: tuple[bytes, ...] = ()) -> Case:
+    """A case from its pieces, in order."""
+    case = Case(*pieces)
+    case.parts = parts
+    return case
 
 
 def _parse(schema: Any) -> Any:
@@ -196,7 +203,7 @@ class Codec:
             parts.append(data[start:end])
             start = end
         self._check_end(stream, data)
-        return Case(*found, parts=tuple(parts))
+        return _case(found, tuple(parts))
 
     def _decode_older(self, stream: io.BytesIO, version: Released) -> msgspec.Struct | Case:
         """Reads with the writer's schema and resolves to ours (Avro 1.12 specification, "Schema Resolution")."""
@@ -204,10 +211,10 @@ class Codec:
             self._foreign[version.id] = _parse(version.schema)
         reader = self._whole.get(version.record) or self._plain[version.record].schema
         found = fastavro.schemaless_reader(stream, self._foreign[version.id], reader)
-        self._check_end(stream, stream.getbuffer())  # type: ignore[arg-type]
+        self._check_end(stream, stream.getvalue())
         if version.record in CASE_RECORDS:
-            names: Mapping[str, Any] = found  # type: ignore[assignment]
-            return Case(*(msgspec.convert(names[key], kind) for key, kind in PIECES.items() if key in names))
+            names: Mapping[str, Any] = found
+            return _case([msgspec.convert(names[key], kind) for key, kind in PIECES.items() if key in names])
         return msgspec.convert(found, RECORDS[version.record])
 
 

@@ -17,7 +17,7 @@ HONEST: Final = "honest"
 MALFORMED: Final = "malformed"
 DUPLICATE: Final = "duplicate"
 
-EVENTS_PER_USER_DAY: Final = 15.0
+EVENTS_PER_USER_DAY: Final = 10.5
 """Measured mean of the default population; only used to size population and period, never to shape an event."""
 
 DEFAULT_START_MS: Final = 1_767_571_200_000

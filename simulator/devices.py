@@ -33,15 +33,39 @@ class Model:
 
 MODELS: Final[tuple[Model, ...]] = (
     Model("tv_lg", "tv", "LG_OLED_55", "Mozilla/5.0 (Web0S; Linux/SmartTV) AppleWebKit/537.36 Chrome/108.0.5359.211 Safari/537.36", 3),
-    Model("tv_samsung", "tv", "SAMSUNG_QN90", "Mozilla/5.0 (SMART-TV; LINUX; Tizen 7.0) AppleWebKit/537.36 Version/7.0 TV Safari/537.36", 4),
+    Model(
+        "tv_samsung", "tv", "SAMSUNG_QN90", "Mozilla/5.0 (SMART-TV; LINUX; Tizen 7.0) AppleWebKit/537.36 Version/7.0 TV Safari/537.36", 4
+    ),
     Model("stick_fire", "tv", "AFTKA", "Mozilla/5.0 (Linux; Android 9; AFTKA Build/PS7652) AppleWebKit/537.36 Silk/112.5 Safari/537.36", 2),
     Model("tv_chromecast", "tv", "CHROMECAST_GTV", "Mozilla/5.0 (Linux; Android 12; Chromecast) AppleWebKit/537.36 CrKey/1.56", 2),
-    Model("phone_ios", "phone", "IPHONE_15", "Mozilla/5.0 (iPhone; CPU iPhone OS 18_2 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E148", 4),
-    Model("phone_ios", "phone", "IPHONE_13", "Mozilla/5.0 (iPhone; CPU iPhone OS 17_6 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E148", 3),
-    Model("phone_android", "phone", "PIXEL_8", "Mozilla/5.0 (Linux; Android 15; Pixel 8) AppleWebKit/537.36 Chrome/131.0.0.0 Mobile Safari/537.36", 2),
-    Model("phone_android", "phone", "SM_S921B", "Mozilla/5.0 (Linux; Android 14; SM-S921B) AppleWebKit/537.36 Chrome/130.0.0.0 Mobile Safari/537.36", 5),
+    Model(
+        "phone_ios", "phone", "IPHONE_15", "Mozilla/5.0 (iPhone; CPU iPhone OS 18_2 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E148", 4
+    ),
+    Model(
+        "phone_ios", "phone", "IPHONE_13", "Mozilla/5.0 (iPhone; CPU iPhone OS 17_6 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E148", 3
+    ),
+    Model(
+        "phone_android",
+        "phone",
+        "PIXEL_8",
+        "Mozilla/5.0 (Linux; Android 15; Pixel 8) AppleWebKit/537.36 Chrome/131.0.0.0 Mobile Safari/537.36",
+        2,
+    ),
+    Model(
+        "phone_android",
+        "phone",
+        "SM_S921B",
+        "Mozilla/5.0 (Linux; Android 14; SM-S921B) AppleWebKit/537.36 Chrome/130.0.0.0 Mobile Safari/537.36",
+        5,
+    ),
     Model("tablet_ios", "tablet", "IPAD_10", "Mozilla/5.0 (iPad; CPU OS 18_1 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E148", 3),
-    Model("tablet_android", "tablet", "SM_X210", "Mozilla/5.0 (Linux; Android 14; SM-X210) AppleWebKit/537.36 Chrome/129.0.0.0 Safari/537.36", 2),
+    Model(
+        "tablet_android",
+        "tablet",
+        "SM_X210",
+        "Mozilla/5.0 (Linux; Android 14; SM-X210) AppleWebKit/537.36 Chrome/129.0.0.0 Safari/537.36",
+        2,
+    ),
     Model("web", "laptop", "WINDOWS_PC", _CHROME.format("Windows NT 10.0; Win64; x64", 131), 5),
     Model("web", "laptop", "MACBOOK", _CHROME.format("Macintosh; Intel Mac OS X 10_15_7", 130), 3),
 )

@@ -10,13 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from schemas.records import EventType
 from simulator.config import DAY_MS, HOUR_MS, MINUTE_MS
-from simulator.devices import Device, Spot, draw_device
-from simulator.people import Account
-from simulator.population import AGREED, PRICES, REFUSED, Registry, home_spot, pick_device, place
+from simulator.devices import Device, Kind, Spot, draw_device
+from simulator.people import Account, Plan
+from simulator.population import PRICES, Registry, decide, draw_first_plan, home_spot, pick_device, place
 from simulator.travel import travel
 from simulator.viewing import ERRORS, draw_evening, draw_title, live, watch
-from simulator.world import OPTIONAL_PURPOSES, Process, World
+from simulator.world import Process, World
+
+BIGGER: Final[dict[Plan, Plan]] = {"trial": "basic", "basic": "premium", "premium": "vip", "vip": "vip"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +87,10 @@ def replace_phone(world: World, registry: Registry, account: Account) -> Process
 
 def buy_device(world: World, registry: Registry, account: Account) -> Process:
     """A household gets a television, tablet or laptop more; it signs in at its first session."""
-    kind = world.rng.choices(("tv", "tablet", "laptop"), weights=(5, 3, 2))[0]
+    yield world.now
+    kinds: tuple[Kind, ...] = ("tv", "tablet", "laptop")
+    kind = world.rng.choices(kinds, weights=(5, 3, 2))[0]
     account.devices.append(draw_device(world.rng, world.mint, kind, signed_in=False))
-    return
-    yield
 
 
 def change_mind(world: World, registry: Registry, account: Account) -> Process:
@@ -96,16 +99,7 @@ def change_mind(world: World, registry: Registry, account: Account) -> Process:
     if found is None or account.marked:
         return
     yield world.now
-    account.consented = not account.consented
-    account.purposes = AGREED if account.consented else REFUSED
-    if account.consent_string is not None:
-        account.consent_string = "1YNN" if account.consented else "1YYN"
-    world.consent(account, granted=account.consented, purposes=OPTIONAL_PURPOSES)
-    world.emit(account, *_kind(found, "CONSENT_CHANGE"), purpose="service", session=world.mint.text())
-
-
-def _kind(found: tuple[Device, Spot], kind: str) -> tuple[Device, str, Spot]:
-    return found[0], kind, found[1]
+    decide(world, account, *found, agrees=not account.consented)
 
 
 def ask_for_data(world: World, registry: Registry, account: Account) -> Process:
@@ -169,10 +163,13 @@ def change_plan(world: World, registry: Registry, account: Account) -> Process:
     device, spot = found
     session = world.mint.text()
     yield world.now
-    account.take_plan({"trial": "basic", "basic": "premium", "premium": "vip"}[account.plan])  # type: ignore[arg-type]
+    account.take_plan(BIGGER[account.plan])
     world.emit(account, device, "ACCOUNT_CHANGE", spot, session=session)
     yield world.in_s(20, 90)
     world.emit(account, device, "PAYMENT", spot, session=session, amount=PRICES[account.plan])
+
+
+_TIDYING: Final[tuple[EventType, ...]] = ("PROFILE", "ACCESS", "SEARCH", "ACCOUNT_CHANGE")
 
 
 def tidy_up(world: World, registry: Registry, account: Account) -> Process:
@@ -184,8 +181,7 @@ def tidy_up(world: World, registry: Registry, account: Account) -> Process:
     session = world.mint.text()
     yield world.now
     for _ in range(world.rng.randint(2, 7)):
-        kind = world.rng.choices(("PROFILE", "ACCESS", "SEARCH", "ACCOUNT_CHANGE"), weights=(40, 35, 20, 5))[0]
-        world.emit(account, device, kind, spot, session=session)
+        world.emit(account, device, world.rng.choices(_TIDYING, weights=(40, 35, 20, 5))[0], spot, session=session)
         yield world.in_s(4, 90)
 
 
@@ -221,7 +217,7 @@ def fall_asleep(world: World, registry: Registry, account: Account) -> Process:
 
 def join(world: World, registry: Registry, account: Account) -> Process:
     """Somebody new signs up, mostly for a trial. (`account` only tells that one more household is born.)"""
-    new = registry.draw_account(plan=world.rng.choices(("trial", "basic", "premium"), weights=(65, 25, 10))[0])
+    new = registry.draw_account(plan=draw_first_plan(world))
     device = new.devices[0]
     device.signed_in = True
     spot, session = place(world, new, device), world.mint.text()

@@ -9,7 +9,7 @@ from simulator.config import DAY_MS, PLAN_STREAMS
 from simulator.devices import Device, Kind, Spot, draw_device
 from simulator.geography import City, address6, draw_address, draw_prefix6
 from simulator.people import COMMUTE, DAYTIME, EVENING, NIGHT, Account, Line, Plan
-from simulator.world import World
+from simulator.world import OPTIONAL_PURPOSES, World
 
 PLANS: Final[tuple[Plan, ...]] = ("trial", "basic", "premium", "vip")
 PLAN_SHARES: Final = (6, 44, 42, 8)
@@ -70,7 +70,10 @@ class Registry:
     def _draw_line(self, city: City | None) -> Line:
         world, rng = self.world, self.world.rng
         if city is None and rng.random() < SHARED_HOMES:
-            line, room = self._campus or (self._new_line(world.geography.draw_city(rng), shared=True), rng.randint(SHARED_SIZE // 4, SHARED_SIZE))
+            line, room = self._campus or (
+                self._new_line(world.geography.draw_city(rng), shared=True),
+                rng.randint(SHARED_SIZE // 4, SHARED_SIZE),
+            )
             self._campus = (line, room - 1) if room > 1 else None
             return line
         return self._new_line(city or world.geography.draw_city(rng), shared=False)
@@ -95,18 +98,33 @@ class Registry:
 def _draw_habits(rng: random.Random, people: int) -> tuple[tuple[float, ...], float, float]:
     """Hours, sessions a day and appetite for another episode."""
     kind = rng.random()
-    busy = min(5.0, rng.lognormvariate(-0.35, 0.6) * (0.7 + 0.2 * people))
+    busy = min(5.0, rng.lognormvariate(-1.0, 0.65) * (0.7 + 0.2 * people))
     if kind < 0.05:
         return NIGHT, busy, rng.uniform(0.3, 0.7)
     if kind < 0.09:  # binge viewers: whole seasons in a day
-        return rng.choice((EVENING, NIGHT, DAYTIME)), rng.uniform(1.5, 3.0), rng.uniform(0.82, 0.9)
+        return rng.choice((EVENING, NIGHT, DAYTIME)), rng.uniform(0.7, 1.6), rng.uniform(0.82, 0.9)
     if kind < 0.10:  # the screen of a gym or a bar, on from morning to night
-        return DAYTIME, rng.uniform(1.0, 2.0), 0.95
+        return DAYTIME, rng.uniform(0.8, 1.2), 0.95
     if kind < 0.24:
         return DAYTIME, busy, rng.uniform(0.1, 0.5)
     if kind < 0.42:
         return COMMUTE, busy * 1.2, rng.uniform(0.1, 0.4)
     return EVENING, busy, rng.uniform(0.1, 0.55)
+
+
+def draw_first_plan(world: World) -> Plan:
+    """What somebody new begins with: mostly a trial."""
+    return world.rng.choices(PLANS, weights=(65, 25, 10, 0))[0]
+
+
+def decide(world: World, account: Account, device: Device, spot: Spot, *, agrees: bool) -> None:
+    """The account agrees to optional processing or withdraws, now: a consent record and an event."""
+    account.consented = agrees
+    account.purposes = AGREED if agrees else REFUSED
+    if account.consent_string is not None:
+        account.consent_string = "1YNN" if agrees else "1YYN"
+    world.consent(account, granted=agrees, purposes=OPTIONAL_PURPOSES)
+    world.emit(account, device, "CONSENT_CHANGE", spot, purpose="service", session=world.mint.text())
 
 
 def home_spot(world: World, account: Account, device: Device) -> Spot:

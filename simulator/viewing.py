@@ -97,10 +97,8 @@ def sign_in(world: World, account: Account, device: Device, spot: Spot, session:
 
 def draw_evening(rng: random.Random, account: Account, device: Device) -> list[float]:
     """How many minutes each title of a session is watched: at most 14 of them."""
-    if device.kind == "tv":
-        minutes = [rng.uniform(85, 130)] if rng.random() < 0.3 else [rng.uniform(20, 55)]
-    else:
-        minutes = [rng.uniform(4, 45)]
+    shortest, longest = (4, 45) if device.kind != "tv" else (85, 130) if rng.random() < 0.3 else (20, 55)
+    minutes = [rng.uniform(shortest, longest)]
     while len(minutes) < 14 and rng.random() < account.binge:
         minutes.append(rng.uniform(20, 50))
     return minutes

@@ -18,11 +18,12 @@ DEAD_MAX_BYTES = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class GroupLag:
-    """How far a consumer group is behind on one topic: records not yet committed, over all partitions."""
+    """How far a consumer group is behind on one topic: records not yet committed, over all partitions; whether it ever committed."""
 
     group: str
     topic: str
     lag: int
+    committed: bool
 
 
 def _event_topic(topic: Topic, partitions: int, replicas: int) -> NewTopic:
@@ -131,7 +132,7 @@ def lags(bootstrap_servers: str, groups: dict[str, tuple[str, ...]], timeout_s: 
             behind = sum(
                 max(0, end - committed.get((place.topic, place.partition), 0)) for place, end in ends.items() if place.topic == topic
             )
-            found.append(GroupLag(group, topic, behind))
+            found.append(GroupLag(group, topic, behind, any(name == topic for name, _ in committed)))
     return found
 
 

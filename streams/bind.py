@@ -140,6 +140,8 @@ class SafeRecovery(Recovery):  # type: ignore[misc]
 class SafeTableManager(TableManager):  # type: ignore[misc]
     """Makes Faust use `SafeRecovery`."""
 
+    _recovery: Recovery | None
+
     @property
     def recovery(self) -> Recovery:
         """The recovery service, made at first use."""

@@ -38,7 +38,7 @@ class SharedLink(msgspec.Struct, array_like=True, frozen=True):
         user_count: how many share it, also where they are not named.
         weight: strength in [0, 1].
         seen_at: event time (Unix ms) of the latest sighting.
-        since: event time when it was first told to be shared; the oldest link names the ring.
+        ringed_at: event time when it first held a ring together, None before; of a ring's links the one ringed first names it.
     """
 
     tenant_id: str
@@ -47,7 +47,7 @@ class SharedLink(msgspec.Struct, array_like=True, frozen=True):
     user_count: int
     weight: float
     seen_at: int
-    since: int
+    ringed_at: int | None = None
 
 
 def entity_key(tenant_id: str, entity: str) -> str:

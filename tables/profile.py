@@ -33,8 +33,11 @@ FAMILIAR_USES: Final = 3
 START_S: Final = 3_600
 """What an account uses in its first hour it starts with."""
 
-BEAT_LIMIT_S: Final = 150
-"""Longest gap between two signs of life of a stream that counts as watched."""
+BEAT_EVERY_S: Final = 300
+"""Time between two signs of life of a stream until it has shown its own; the longest there is."""
+
+BEATS_MISSED: Final = 2.2
+"""A stream is over when it has been silent for this many of its beats."""
 
 RUN_BREAK_MS: Final = 300_000
 """A pause this long ends a run of acts."""
@@ -47,6 +50,9 @@ RETURN_S: Final = 7 * 86_400
 
 AUTOMATIC: Final = frozenset({"HEARTBEAT", "TOKEN_REFRESH", "TOKEN_REFRESH_FAILED"})
 STREAMING: Final = frozenset({"PLAY", "HEARTBEAT", "SEEK"})
+SENSITIVE: Final = frozenset({"ACCOUNT_CHANGE", "PURCHASE", "PAYMENT", "EXPORT", "BULK_DOWNLOAD", "DATA_ACCESS", "DATA_DELETION"})
+"""What somebody takes an account over for."""
+
 STREAM_ENDS: Final = frozenset({"STOP", "LOGOUT"})
 WATCHING: Final = frozenset({"HEARTBEAT", "PAUSE", "STOP", "SEEK"})
 UNPROVEN: Final = frozenset({"LOGIN_FAILED", "TOKEN_REFRESH_FAILED"})
@@ -55,7 +61,7 @@ _KIND_OF: Final = {
     "LOGIN_FAILED": windows.LOGIN_FAILURES,
     "ERROR": windows.ERRORS,
     "EXPORT": windows.EXPORTS,
-    "DOWNLOAD": windows.EXPORTS,
+    "DOWNLOAD": windows.DOWNLOADS,
     "BULK_DOWNLOAD": windows.EXPORTS,
     "PURCHASE": windows.PURCHASES,
     "PAYMENT": windows.PURCHASES,
@@ -65,7 +71,15 @@ _KIND_OF: Final = {
 
 
 class Stream(msgspec.Struct, array_like=True):
-    """An open stream: one device plays one. Fingerprints of device and network, Unix seconds, the session's id as given."""
+    """An open stream; a device plays one at a time.
+
+    Attributes:
+        device, network: fingerprints.
+        place: where (see `tables.places`).
+        session: the session's id as given, '' where none.
+        started_s, beat_s: first and latest sign of life (Unix s).
+        every_s: shortest time between two heartbeats so far, 30 to 300 s.
+    """
 
     device: int
     network: int
@@ -73,6 +87,11 @@ class Stream(msgspec.Struct, array_like=True):
     session: str
     started_s: int
     beat_s: int
+    every_s: int = BEAT_EVERY_S
+
+    def alive(self, at_s: int) -> bool:
+        """Whether it has missed fewer than `BEATS_MISSED` beats at `at_s` (Unix s)."""
+        return at_s - self.beat_s <= BEATS_MISSED * self.every_s
 
 
 class SignIn(msgspec.Struct, array_like=True):
@@ -84,6 +103,7 @@ class SignIn(msgspec.Struct, array_like=True):
         new_network: whether its network was unfamiliar then.
         new_country: whether its country was unfamiliar then.
         failures: failed logins of the account in the hour before.
+        sensitive: sensitive acts with the device since.
     """
 
     device: int
@@ -91,6 +111,7 @@ class SignIn(msgspec.Struct, array_like=True):
     new_network: bool
     new_country: bool
     failures: int
+    sensitive: int = 0
 
 
 class Run(msgspec.Struct, array_like=True):
@@ -136,7 +157,6 @@ class Profile(msgspec.Struct, array_like=True):
         sign_ins: latest first uses of devices.
         absence_s, returned_s: latest absence of a week or more, and when it ended (Unix s).
         alarms_s: times of the latest events whose signals were strong (Unix s); feeds the segment.
-        over_limit_s: since when more streams than the plan allows run (Unix s); 0 when not.
     """
 
     seen: Seen = msgspec.field(default_factory=dict)
@@ -158,7 +178,6 @@ class Profile(msgspec.Struct, array_like=True):
     absence_s: int = 0
     returned_s: int = 0
     alarms_s: list[int] = msgspec.field(default_factory=list)
-    over_limit_s: int = 0
 
 
 class Observation(msgspec.Struct):
@@ -261,6 +280,9 @@ def observe(profile: Profile, event: Event) -> Observation:
         failures = counts.totals[windows.W1H][windows.LOGIN_FAILURES]
         profile.sign_ins.append(SignIn(device, at_s, not network_known, not country_known, failures))
         del profile.sign_ins[:-SIGN_IN_CAP]
+    if kind in SENSITIVE:
+        for sign_in in profile.sign_ins:
+            sign_in.sensitive += sign_in.device == device
     note(profile.devices, device, at_s, good=good, cap=DEVICE_CAP)
     note(profile.addresses, address, at_s, good=good, cap=ADDRESS_CAP)
     note(profile.networks, network, at_s, good=good, cap=NETWORK_CAP)
@@ -299,12 +321,13 @@ def _stream(profile: Profile, event: Event, device: int, network: int, place: st
             break
     if mine is not None:
         if kind in WATCHING:
-            gap_s = at_s - mine.beat_s
-            watched_s = gap_s if gap_s <= BEAT_LIMIT_S else 0
+            watched_s = at_s - mine.beat_s if mine.alive(at_s) else 0
         if kind in STREAM_ENDS or kind == "PAUSE":
             profile.streams.remove(mine)
             return watched_s
-        if at_s - mine.beat_s > BEAT_LIMIT_S or event.session_id not in (None, mine.session):
+        if kind == "HEARTBEAT" and mine.alive(at_s):
+            mine.every_s = max(30, min(mine.every_s, at_s - mine.beat_s))
+        if not mine.alive(at_s) or event.session_id not in (None, mine.session):
             mine.started_s = at_s
             mine.session = event.session_id or ""
         mine.beat_s, mine.network, mine.place = at_s, network, place
@@ -316,9 +339,9 @@ def _stream(profile: Profile, event: Event, device: int, network: int, place: st
 
 
 def active_streams(profile: Profile) -> list[Stream]:
-    """Streams with a sign of life within `BEAT_LIMIT_S` of the user's clock, oldest first."""
-    oldest = profile.counts.clock_s - BEAT_LIMIT_S
-    return sorted([one for one in profile.streams if one.beat_s >= oldest], key=lambda one: (one.started_s, one.device))
+    """Streams alive at the user's clock, oldest first."""
+    clock_s = profile.counts.clock_s
+    return sorted([one for one in profile.streams if one.alive(clock_s)], key=lambda one: (one.started_s, one.device))
 
 
 def encode(profile: Profile) -> bytes:

@@ -18,10 +18,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-KINDS: Final = ("events", "acts", "login_failures", "errors", "exports", "purchases", "logins", "plays", "watched_s")
+KINDS: Final = ("events", "acts", "login_failures", "errors", "exports", "downloads", "purchases", "logins", "plays", "watched_s")
 """What is counted. `acts` leaves out what clients do by themselves (heartbeats, token refreshes)."""
 
-EVENTS, ACTS, LOGIN_FAILURES, ERRORS, EXPORTS, PURCHASES, LOGINS, PLAYS, WATCHED_S = range(len(KINDS))
+EVENTS, ACTS, LOGIN_FAILURES, ERRORS, EXPORTS, DOWNLOADS, PURCHASES, LOGINS, PLAYS, WATCHED_S = range(len(KINDS))
 
 
 class Window(NamedTuple):

@@ -31,7 +31,9 @@ NOON_MS: Final = 1_790_000_000_000
 """An event time in the tests (Unix ms)."""
 
 
-def decision(number: int, *, user: str | None = None, event_time: int | None = None, decided_at: int = NOON_MS + 90, text: str = "") -> Case:
+def decision(
+    number: int, *, user: str | None = None, event_time: int | None = None, decided_at: int = NOON_MS + 90, text: str = ""
+) -> Case:
     """A decided case. `text` goes into every free text."""
     at = NOON_MS + number * 1_000 if event_time is None else event_time
     blocked = number % 5 == 0

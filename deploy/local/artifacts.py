@@ -81,7 +81,9 @@ def fetch(artifact: Artifact, java: Java, processes: ProcessManager, cache: Path
         cache.mkdir(parents=True, exist_ok=True)
         lock = open(cache / f"{folder.name}.lock", "w")  # noqa: SIM115 - closed by the with below
     except OSError as error:
-        raise PlatformError(f"the cache folder {cache} cannot be written: {error.strerror}", "set USHER_CACHE_DIR to a folder that can") from error
+        raise PlatformError(
+            f"the cache folder {cache} cannot be written: {error.strerror}", "set USHER_CACHE_DIR to a folder that can"
+        ) from error
     with lock:
         say(f"downloading {artifact.name} ({artifact.size}, once)")
         _wait_for(lock, processes)

@@ -126,7 +126,9 @@ class KafkaServer(Server):
         launch = Launch("kafka-format", self._java_argv("kafka.tools.StorageTool", "format", "-t", new_cluster_id(), "-c", str(properties)))
         done = self.site.processes.run(launch, FORMAT_TIMEOUT_S)
         if done.exit_code != 0:
-            raise PlatformError(f"Kafka's log folder could not be formatted: {done.output[-300:]}", f"see {self.site.processes.log_path(launch.name)}")
+            raise PlatformError(
+                f"Kafka's log folder could not be formatted: {done.output[-300:]}", f"see {self.site.processes.log_path(launch.name)}"
+            )
         shutil.rmtree(data, ignore_errors=True)
         fresh.rename(data)
 

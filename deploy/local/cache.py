@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from deploy.local.ports import HOST
 from deploy.local.processes import Launch
@@ -51,7 +53,9 @@ class ValkeyServer(Server):
         return Launch(self.name, (str(self._program), *arguments), stop_signal=signal.SIGTERM, stop_timeout_s=10.0)
 
     def probe(self, pid: int) -> bool:
-        client = redis.Redis(host=HOST, port=self._port, socket_timeout=PROBE_TIMEOUT_S, socket_connect_timeout=PROBE_TIMEOUT_S, retry=None)
+        client = redis.Redis(
+            host=HOST, port=self._port, socket_timeout=PROBE_TIMEOUT_S, socket_connect_timeout=PROBE_TIMEOUT_S, retry=Retry(NoBackoff(), 0)
+        )
         try:
             server = client.info("server")
         except redis.RedisError:
@@ -59,4 +63,4 @@ class ValkeyServer(Server):
             return False
         finally:
             client.close()
-        return isinstance(server, dict) and server.get("process_id") == pid
+        return server.get("process_id") == pid

@@ -114,7 +114,7 @@ class PostgresServer(Server):
         self._give(own)
         if reachable(own, self._account):
             return own
-        shared = "/var/tmp" if Path("/var/tmp").is_dir() else None  # noqa: S108 - mkdtemp makes an unguessable folder in it
+        shared = "/var/tmp" if Path("/var/tmp").is_dir() else None
         place = Path(tempfile.mkdtemp(prefix="usher-postgres-", dir=shared))
         self._give(place)
         note.write_text(str(place))
@@ -131,7 +131,8 @@ class PostgresServer(Server):
             return binaries
         if binaries.wheel is None:
             raise PlatformError(
-                f"user {self._account.name if self._account else ''} cannot run {binaries.folder}/postgres", f"chmod -R a+rX {binaries.folder}"
+                f"user {self._account.name if self._account else ''} cannot run {binaries.folder}/postgres",
+                f"chmod -R a+rX {binaries.folder}",
             )
         copy = self._place / f"binaries-{binaries.major}"
         if not copy.exists():

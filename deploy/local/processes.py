@@ -7,10 +7,8 @@ files with the process ids, read at the next start, for the case that the watchd
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,9 +23,10 @@ from typing import IO
 import psutil
 
 from deploy.local.errors import PlatformError
-from deploy.local.watchdog import family, kill_family, same, signal_all, stop_family, wait_gone
+from deploy.local.lock import take
+from deploy.local.logs import rotate
+from deploy.local.watchdog import end_group, family, same, signal_all, stop_family, wait_gone
 
-MAX_LOG_BYTES = 20 * 1024 * 1024
 KEPT_OUTPUT_LINES = 40
 
 
@@ -109,6 +108,10 @@ class ManagedProcess:
 
     def stop(self, hurry: Callable[[], bool] = lambda: False) -> bool:
         """Asks it to stop; kills it with all descendants after its time, or as soon as `hurry` says. True: it stopped in time."""
+        if not self.alive:
+            end_group(self.pid)
+            self._forget(self)
+            return True
         in_time = stop_family(self.pid, self.launch.stop_signal, self.launch.stop_timeout_s, hurry)
         self._popen.wait()
         self._forget(self)
@@ -116,20 +119,24 @@ class ManagedProcess:
 
     def kill(self) -> None:
         """SIGKILL, as a crash would; the descendants of a crashed server end too. Returns once it is gone."""
-        members = family(self.pid)
+        members = family(self.pid) if self.alive else []
         signal_all(members[:1], signal.SIGKILL)
         self._popen.wait()
         # Postgres' back ends see their parent die and end by themselves; what does not is killed.
-        kill_family(wait_gone(members, timeout_s=1.0), group=self.pid)
+        signal_all(wait_gone(members, timeout_s=1.0), signal.SIGKILL)
+        wait_gone(members, timeout_s=5.0)
+        end_group(self.pid)
         self._forget(self)
 
     def pause(self) -> None:
         """SIGSTOP to it and every descendant: it keeps its connections and answers nothing."""
-        signal_all(family(self.pid), signal.SIGSTOP)
+        if self.alive:
+            signal_all(family(self.pid), signal.SIGSTOP)
 
     def resume(self) -> None:
         """SIGCONT to it and every descendant."""
-        signal_all(family(self.pid), signal.SIGCONT)
+        if self.alive:
+            signal_all(family(self.pid), signal.SIGCONT)
 
 
 class ProcessManager:
@@ -171,7 +178,7 @@ class ProcessManager:
         """
         self._run_dir.mkdir(parents=True, exist_ok=True)
         self._log_dir.mkdir(exist_ok=True)
-        self._lock_file = self._take_lock()
+        self._lock_file = take(self.data_dir)
         ended = self._end_leftovers()
         watchdog = Path(__file__).with_name("watchdog.py")
         # -P: without it this folder would come first on the path and hide modules of the standard library.
@@ -280,67 +287,16 @@ class ProcessManager:
     def _pid_file(self, name: str) -> Path:
         return self._run_dir / f"{name}.pid"
 
-    def _take_lock(self) -> IO[str]:
-        # Opened for appending: an owner that does not get the lock must not wipe the other's process id.
-        lock_file = open(self._run_dir / "lock", "a+")  # noqa: SIM115 - held until close
-        try:
-            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock_file.seek(0)
-            owner = lock_file.read().strip() or "unknown"
-            lock_file.close()
-            raise PlatformError(f"{self.data_dir} is in use by process {owner}", f"stop it (kill {owner}) or choose another data folder") from None
-        lock_file.truncate(0)
-        lock_file.write(str(os.getpid()))
-        lock_file.flush()
-        return lock_file
-
     def _end_leftovers(self) -> list[str]:
         ended = []
         for path in sorted(self._run_dir.glob("*.pid")):
-            with contextlib.suppress(ValueError, KeyError):
+            with contextlib.suppress(ValueError, KeyError, TypeError):
                 record = json.loads(path.read_text())
                 if same(record["pid"], record["started_s"]) is not None:
                     stop_family(record["pid"], record["stop_signal"], grace_s=5.0)
                     ended.append(path.stem)
             path.unlink(missing_ok=True)
         return ended
-
-
-def owner_of(data_dir: Path) -> int | None:
-    """The process id of the owner that has this data folder now, or None if nobody has."""
-    try:
-        with open(data_dir / "run" / "lock", "r+") as lock_file:
-            try:
-                fcntl.flock(lock_file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                text = lock_file.read().strip()
-                return int(text) if text.isdigit() else None
-    except OSError:
-        return None
-    return None
-
-
-def rotate(path: Path, max_bytes: int = MAX_LOG_BYTES) -> bool:
-    """Moves the content of a log file of more than `max_bytes` to `<name>.1`, replacing what was there.
-
-    The file itself stays, because the process that appends to it keeps it open.
-    """
-    if not path.exists() or path.stat().st_size <= max_bytes:
-        return False
-    shutil.copyfile(path, path.with_name(path.name + ".1"))
-    os.truncate(path, 0)
-    return True
-
-
-def last_lines(path: Path, count: int = 5, window_bytes: int = 8192) -> str:
-    """The last non-empty lines of a log file, "" if there is none."""
-    if not path.exists():
-        return ""
-    with open(path, "rb") as log:
-        log.seek(max(0, path.stat().st_size - window_bytes))
-        lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
-    return "\n".join(lines[-count:])
 
 
 def wait_until(ready: Callable[[], bool], process: ManagedProcess, timeout_s: float, interval_s: float = 0.05) -> bool:

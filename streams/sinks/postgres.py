@@ -17,7 +17,8 @@ from psycopg import errors, sql
 
 from schemas.topics import ACTIONS, ALERTS, CONSENTS, DAY_MS, DECISIONS, PRIVACY_REQUESTS, USER_RINGS, VIOLATIONS, Topic
 from streams.sinks.base import Refused, SinkRecord, StoreAway
-from streams.sinks.rows import Row, Table, rows_of, without_nul
+from streams.sinks.layout import Table
+from streams.sinks.rows import Row, rows_of, without_nul
 
 log: Final = structlog.get_logger("usher.sink.postgres")
 
@@ -168,7 +169,9 @@ class PostgresSink:
             copy.set_types(table.copy_types)
             for row in rows:
                 copy.write_row(row)
-        cursor.execute(sql.SQL("INSERT INTO {} AS t ({}) SELECT {} FROM {} ON CONFLICT ").format(target, columns, columns, stage) + _on_conflict(table))
+        cursor.execute(
+            sql.SQL("INSERT INTO {} AS t ({}) SELECT {} FROM {} ON CONFLICT ").format(target, columns, columns, stage) + _on_conflict(table)
+        )
         return max(cursor.rowcount, 0) if table.newer is None else 0
 
 
@@ -178,7 +181,9 @@ def _on_conflict(table: Table) -> sql.Composable:
     # Same times are taken in log order, so that an earlier record never stays over a later one.
     return sql.SQL("({}) DO UPDATE SET {} WHERE excluded.{} >= t.{}").format(
         sql.SQL(", ").join(map(sql.Identifier, table.key)),
-        sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(column)) for column in table.columns if column not in table.key),
+        sql.SQL(", ").join(
+            sql.SQL("{0} = excluded.{0}").format(sql.Identifier(column)) for column in table.columns if column not in table.key
+        ),
         sql.Identifier(table.newer),
         sql.Identifier(table.newer),
     )

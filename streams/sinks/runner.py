@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -19,6 +19,7 @@ from agents.step import Fault
 from schemas.codec import Codec, DecodeError
 from schemas.topics import DEAD_SUFFIX, Topic
 from streams.sinks.base import Refused, Sink, SinkRecord, StoreAway
+from streams.sinks.bury import Bury, BuryFailed, Unwritable
 from streams.sinks.metrics import SinkMetrics
 
 log: Final = structlog.get_logger("usher.sink")
@@ -28,22 +29,6 @@ LINGER_S: Final = 0.05
 BACK_OFF_S: Final = (0.1, 5.0)
 """First and longest wait before a write is repeated; it doubles in between, and up to a quarter is left to chance."""
 LAG_EVERY_S: Final = 1.0
-
-
-class Unwritable(NamedTuple):
-    """A record that cannot be stored, and why."""
-
-    record: SinkRecord
-    stage: str
-    fault: Fault
-
-
-class BuryFailed(Exception):
-    """A dead letter could not be handed to Kafka; the batch is written and buried again."""
-
-
-Bury = Callable[[Sequence[Unwritable]], None]
-"""Puts records on their dead-letter topics and returns when Kafka has acked them all. Raises `BuryFailed`."""
 
 
 class Consumer(Protocol):
@@ -134,6 +119,7 @@ class SinkRunner:
         self._dead_topics = [topic.dead for topic in all_topics] if sink.takes_dead_letters else []
         self._batch: list[SinkRecord] = []
         self._undecoded: list[Unwritable] = []
+        self._written: dict[tuple[str, int], int] = {}
         self._lag_at = 0.0
         self._quiet: set[str] = set()
         self.away = ""
@@ -150,14 +136,14 @@ class SinkRunner:
         Raises:
             KafkaException: the client is broken for good; the process should end and be restarted.
         """
-        gone = self._on_revoke
-        self._consumer.subscribe(self.subscription, on_assign=_on_assign, on_revoke=gone, on_lost=gone)
+        self._consumer.subscribe(self.subscription, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
         try:
             while not self._stop():
                 self._take(self._consumer.consume(BATCH_MAX, LINGER_S))
                 if self._batch or self._undecoded:
                     self._deliver()
                 self._measure_lag()
+            self._commit(self._written, asynchronous=False)
         finally:
             self._consumer.close()
             self.sink.close()
@@ -171,7 +157,7 @@ class SinkRunner:
             topic, raw = message.topic(), message.value()
             _, timestamp_ms = message.timestamp()
             record = SinkRecord(
-                topic, message.partition(), message.offset(), timestamp_ms, message.key(), None, tuple(message.headers() or ()), raw or b""
+                topic, message.partition(), message.offset(), timestamp_ms, message.key(), None, tuple(message.headers() or ()), raw
             )
             try:
                 self._batch.append(record._replace(value=self._decode(topic, raw)))
@@ -204,7 +190,7 @@ class SinkRunner:
                 self._metrics.retries.labels(self.sink.name).inc()
             self._metrics.away.labels(self.sink.name).set(1)
             paused = True
-            self._hold(wait_s * (1 - random.random() / 4))  # noqa: S311
+            self._hold(wait_s * (1 - random.random() / 4))
             wait_s = min(wait_s * 2, longest_s)
             if self._stop():
                 return
@@ -224,10 +210,15 @@ class SinkRunner:
             self._bury(unwritable)
         for one in lost:
             log.error("a dead letter cannot be indexed", sink=self.sink.name, topic=one.record.topic, offset=one.record.offset)
-        self._metrics.batch_done(self.sink.name, self._batch, len(unwritable) + len(lost), self._clock() - started)
-        done = [*self._batch, *(one.record for one in self._undecoded)]
+        self._metrics.batch_done(self.sink.name, self._batch, refused, len(self._undecoded), self._clock() - started)
+        following: dict[tuple[str, int], int] = {}
+        for record in (*self._batch, *(one.record for one in self._undecoded)):
+            place = (record.topic, record.partition)
+            following[place] = max(following.get(place, 0), record.offset + 1)
         self._batch, self._undecoded = [], []
-        self._commit(done)
+        self._written |= following
+        # Not awaited: a commit that is lost is made good by the next one, or by a repeat that changes nothing.
+        self._commit(following, asynchronous=True)
 
     def _write(self, records: Sequence[SinkRecord]) -> list[Unwritable]:
         """Writes all that can be written; halves a refused batch until the culprits stand alone."""
@@ -240,15 +231,12 @@ class SinkRunner:
         half = len(records) // 2
         return self._write(records[:half]) + self._write(records[half:])
 
-    def _commit(self, records: Sequence[SinkRecord]) -> None:
-        following: dict[tuple[str, int], int] = {}
-        for record in records:
-            place = (record.topic, record.partition)
-            following[place] = max(following.get(place, 0), record.offset + 1)
+    def _commit(self, following: Mapping[tuple[str, int], int], *, asynchronous: bool) -> None:
         offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in following.items()]
+        if not offsets:
+            return
         try:
-            # Not awaited: a commit that is lost is made good by the next one, or by a repeat that changes nothing.
-            self._consumer.commit(offsets=offsets, asynchronous=True)
+            self._consumer.commit(offsets=offsets, asynchronous=asynchronous)
         except KafkaException as error:
             self._note_error("commit", error.args[0])
 
@@ -262,13 +250,24 @@ class SinkRunner:
                 self._take([message])
                 self._consumer.pause(self._consumer.assignment())
 
+    def _on_assign(self, consumer: Any, partitions: Sequence[TopicPartition]) -> None:
+        log.info("partitions assigned", sink=self.sink.name, partitions=len(partitions))
+
     def _on_revoke(self, consumer: Any, partitions: Sequence[TopicPartition]) -> None:
-        """Lets go of what another member will read from its last commit."""
         gone = {(one.topic, one.partition) for one in partitions}
+        self._commit({place: offset for place, offset in self._written.items() if place in gone}, asynchronous=False)
+        self._let_go(gone)
+
+    def _on_lost(self, consumer: Any, partitions: Sequence[TopicPartition]) -> None:
+        self._let_go({(one.topic, one.partition) for one in partitions})
+
+    def _let_go(self, gone: set[tuple[str, int]]) -> None:
+        """Drops what another member will read again from the last commit."""
+        log.info("partitions revoked", sink=self.sink.name, partitions=len(gone))
         self._batch = [record for record in self._batch if (record.topic, record.partition) not in gone]
         self._undecoded = [one for one in self._undecoded if (one.record.topic, one.record.partition) not in gone]
-        log.info("partitions revoked", sink=self.sink.name, partitions=len(gone))
         for topic, partition in gone:
+            self._written.pop((topic, partition), None)
             self._metrics.forget_lag(self.sink.name, topic, partition)
 
     def _note_error(self, about: str | None, error: KafkaError) -> None:
@@ -289,7 +288,3 @@ class SinkRunner:
             marks = self._consumer.get_watermark_offsets(place, cached=True)
             if marks is not None and place.offset >= 0 and marks[1] >= 0:
                 self._metrics.lag.labels(self.sink.name, place.topic, place.partition).set(max(marks[1] - place.offset, 0))
-
-
-def _on_assign(consumer: Any, partitions: Sequence[TopicPartition]) -> None:
-    log.info("partitions assigned", partitions=len(partitions))

@@ -69,7 +69,9 @@ def test_months_keep_the_day_or_end_the_month(day: date, months: int) -> None:
     assert later.day == min(day.day, monthrange(later.year, later.month)[1])
 
 
-@pytest.mark.parametrize(("start", "months", "end"), [((2024, 2, 29), 12, (2025, 2, 28)), ((2023, 12, 31), 2, (2024, 2, 29)), ((2026, 8, 31), 1, (2026, 9, 30))])
+@pytest.mark.parametrize(
+    ("start", "months", "end"), [((2024, 2, 29), 12, (2025, 2, 28)), ((2023, 12, 31), 2, (2024, 2, 29)), ((2026, 8, 31), 1, (2026, 9, 30))]
+)
 def test_leap_days_and_month_ends(start: tuple[int, int, int], months: int, end: tuple[int, int, int]) -> None:
     assert add_months(date(*start), months) == date(*end)
 

@@ -11,6 +11,7 @@ from tables.ledger import (
     ALL_PURPOSES,
     MAX_RECENT_EVENTS,
     MAX_RECORDS_A_PURPOSE,
+    RECENT_AFTER_CUT,
     RECENT_HORIZON_S,
     ConsentEntry,
     Ledger,
@@ -44,7 +45,9 @@ def ledger_of(records: list[tuple[str, ConsentEntry, int]]) -> Ledger:
 
 
 @given(facts, st.randoms(use_true_random=False), st.integers(0, 20))
-def test_shuffling_and_repeating_records_changes_nothing(records: list[tuple[str, ConsentEntry, int]], random: object, repeats: int) -> None:
+def test_shuffling_and_repeating_records_changes_nothing(
+    records: list[tuple[str, ConsentEntry, int]], random: object, repeats: int
+) -> None:
     expected = ledger_of(records)
     again = [*records, *records[:repeats]]
     random.shuffle(again)  # type: ignore[attr-defined]
@@ -116,6 +119,15 @@ def test_a_retry_counts_once_and_a_redelivery_too() -> None:
     assert not count_event(ledger, "a", 1_000, Origin(partition=3, offset=0)), "sent again by the gateway"
     assert count_event(ledger, "b", 1_000 + RECENT_HORIZON_S * 1000 + 1000, Origin(partition=0, offset=6))
     assert count_event(ledger, "a", 1_000, Origin(partition=0, offset=7)), "beyond the horizon nobody knows"
+
+
+def test_of_many_events_within_a_day_the_newest_are_remembered() -> None:
+    ledger = Ledger()
+    for number in range(MAX_RECENT_EVENTS + 1):
+        assert count_event(ledger, f"e{number}", number * 1000, Origin(partition=0, offset=number))
+    assert len(ledger.recent) == RECENT_AFTER_CUT
+    assert not count_event(ledger, f"e{MAX_RECENT_EVENTS}", MAX_RECENT_EVENTS * 1000, Origin(partition=1, offset=0))
+    assert count_event(ledger, "e0", 0, Origin(partition=1, offset=1)), "forgotten"
 
 
 def test_a_refusal_beats_a_grant_of_the_same_instant() -> None:

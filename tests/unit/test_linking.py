@@ -109,7 +109,7 @@ def test_addresses_stand_for_one_subscriber_line(address: str, entity: str) -> N
 
 @pytest.mark.parametrize("fields", [{"device_id": "UNKNOWN"}, {"ip_address": "0.0.0.0"}, {"ip_address": "no:address"}])
 def test_placeholders_link_nobody(fields: dict[str, str]) -> None:
-    assert len(entities_of(an_event(payment_token="none", email_hash="", **fields), POLICY.linking)) == 1
+    assert len(entities_of(an_event(0, NOW_MS, payment_token="none", email_hash="", **fields), POLICY.linking)) == 1
 
 
 def test_an_entity_is_reported_at_first_sight_and_then_rarely() -> None:

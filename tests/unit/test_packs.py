@@ -93,7 +93,8 @@ def test_hours_business_days_and_clocks_are_kept_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "first"), [("DPDP_IN", date(2027, 5, 13)), ("OCDPA_OK", date(2027, 1, 1)), ("SB386_LA", date(2027, 1, 1)), ("APDPA_AL", date(2027, 5, 1))]
+    ("code", "first"),
+    [("DPDP_IN", date(2027, 5, 13)), ("OCDPA_OK", date(2027, 1, 1)), ("SB386_LA", date(2027, 1, 1)), ("APDPA_AL", date(2027, 5, 1))],
 )
 def test_laws_not_yet_in_force(code: str, first: date) -> None:
     packs = load_packs()
@@ -171,7 +172,9 @@ def test_not_toml() -> None:
 
 
 def test_all_type_faults_of_all_packs_at_once() -> None:
-    bad = GOOD.replace('confidence = "high"', 'confidence = "sure"\naccess_days = "thirty"\ncolour = "red"').replace('citation = "Art 1"\n', "")
+    bad = GOOD.replace('confidence = "high"', 'confidence = "sure"\naccess_days = "thirty"\ncolour = "red"').replace(
+        'citation = "Art 1"\n', ""
+    )
     bad += '[[check]]\nkind = "opt-in"\narticle = "Art 1"\nseverity = "BAD"\n[[check]]\nkind = "magic"\narticle = ""\nseverity = "LOW"\n'
     errors = validate_packs([("xx_law.toml", bad.encode()), ("yy.toml", b"=")])
     assert {error.where for error in errors if error.file == "xx_law.toml"} == {
@@ -222,7 +225,10 @@ def test_code_name_and_citation() -> None:
         ('kind = "opt-in"\narticle = "A"\nseverity = "LOW"', "check[0].purposes"),
         ('kind = "opt-in"\narticle = "A"\nseverity = "LOW"\npurposes = ["service"]', "check[0].purposes"),
         ('kind = "opt-out"\narticle = "A"\nseverity = "LOW"\npurposes = ["sale"]\nrefusal_of = ["fun"]', "check[0].purposes"),
-        ('kind = "opt-out"\narticle = "A"\nseverity = "LOW"\npurposes = ["sale"]\nsince = 2025-01-01\nuntil = 2024-01-01', "check[0].until"),
+        (
+            'kind = "opt-out"\narticle = "A"\nseverity = "LOW"\npurposes = ["sale"]\nsince = 2025-01-01\nuntil = 2024-01-01',
+            "check[0].until",
+        ),
         ('kind = "minor"\narticle = "A"\nseverity = "LOW"', "check[0].below_age"),
         ('kind = "minor"\narticle = "A"\nseverity = "LOW"\nfrom_age = 16\nbelow_age = 13', "check[0].below_age"),
         ('kind = "transfer"\narticle = "A"\nseverity = "LOW"\nadequate = ["QQ"]', "check[0].adequate"),
@@ -250,7 +256,9 @@ def test_examples_that_make_no_sense() -> None:
 
 
 def test_changes_of_fields_that_are_none() -> None:
-    assert faults(GOOD.replace("[[example]]", '[[earlier]]\nuntil = 2021-01-01\nunset = ["colour"]\n[[example]]', 1)) == ["earlier[0]: colour is no field"]
+    assert faults(GOOD.replace("[[example]]", '[[earlier]]\nuntil = 2021-01-01\nunset = ["colour"]\n[[example]]', 1)) == [
+        "earlier[0]: colour is no field"
+    ]
 
 
 def test_the_files_on_disk_are_what_is_validated() -> None:

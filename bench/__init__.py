@@ -1,0 +1,1 @@
+"""Speed and latency of the real pipeline, beside two references, in one run on the same events: `make bench`."""
