@@ -252,6 +252,7 @@ def produce(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first line that is not an event.")] = False,
 ) -> None:
     """Sends recorded events to the raw topic. Lines that are not events are reported and counted; exit status 1 if there were any."""
+    from commands.inputs import recorded_lines
     from schemas.topics import RAW
     from simulator import Unreadable, read_lines
     from streams.produce import produce_records
@@ -261,7 +262,7 @@ def produce(
     bad: list[Unreadable] = []
 
     def records() -> Iterator[tuple[Any, str, Any]]:
-        for one in read_lines(_read_lines(file)):
+        for one in read_lines(recorded_lines(_read_lines(file))):
             if isinstance(one, Unreadable):
                 bad.append(one)
                 notes.print(f"[yellow]line {one.line_no}: {one.reason}[/yellow]")
@@ -317,13 +318,13 @@ def replay(
     out: Annotated[Path, typer.Option(help="Folder for decisions.jsonl, alerts.jsonl, violations.jsonl and dead.jsonl.")],
 ) -> None:
     """Runs the whole topology in memory over recorded events. The same input gives the same bytes."""
-    from commands.inputs import inputs_of
+    from commands.inputs import inputs_of, recorded_lines
     from streams.replay import replay_to_files
 
     settings = _settings()
     started = time.monotonic()
     with notes.status("replaying") as status:
-        inputs = inputs_of(_read_lines(file), lambda one: _fail(f"line {one.line_no}: {one.reason}"))
+        inputs = inputs_of(recorded_lines(_read_lines(file)), lambda one: _fail(f"line {one.line_no}: {one.reason}"))
         totals = replay_to_files(
             _topology(settings),
             inputs,
@@ -391,23 +392,33 @@ def show_settings(explain: Annotated[bool, typer.Option("--explain", help="Say w
 def regulations(
     as_json: Annotated[bool, typer.Option("--json", help="The packs and their strictest merge as JSON.")] = False,
     at: Annotated[str | None, typer.Option(help="Day as YYYY-MM-DD; today if not given.")] = None,
-    code: Annotated[str | None, typer.Option("--for", help="Only this law.")] = None,
+    code: Annotated[str | None, typer.Option("--for", help="Only this law (GDPR) or the laws of this place (US-CA, EU).")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The page docs/regulations.md.")] = False,
 ) -> None:
     """Shows the laws in force on a day, and the strictest requirement of all with its source."""
     from datetime import UTC, date, datetime
 
-    from commands.screen import print_regulations
-    from rules.laws import regulations_json
+    from commands.screen import print_laws
+    from rules.packs import load_packs
+    from rules.regulation_docs import render_regulations
+    from rules.requirements import UnknownCode, regulations_json, select_packs
 
     try:
         day = date.fromisoformat(at) if at else datetime.now(UTC).date()
-        found = regulations_json(day, code)
-    except (ValueError, KeyError) as error:
-        _fail(str(error))
+    except ValueError:
+        _fail(f"--at {at}: not a day as YYYY-MM-DD")
+    packs = load_packs()
+    if markdown:
+        print(render_regulations(packs), end="")
+        return
+    found = regulations_json(packs, day, code)
+    laws = select_packs(packs, day, code)
+    if isinstance(found, UnknownCode) or isinstance(laws, UnknownCode):
+        _fail(f"{code} is neither a law nor a place of any pack; laws are: {', '.join(one.code for one in packs.laws)}")
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
-        print_regulations(found, console)
+        print_laws(laws, console)
 
 
 @cli.command()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+
+import msgspec
 
 from schemas.codec import Codec
 from schemas.records import RawEvent
@@ -12,6 +16,38 @@ from simulator import Recorded, Unreadable, read_lines
 from streams.replay import Input
 
 Report = Callable[[Unreadable], None]
+WHOLE_MAX_BYTES = 64 << 20
+"""A file that is one JSON document, and not lines, is read whole up to this size."""
+
+
+def recorded_lines(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Lines of a recording; a file that is one JSON object or an array of them, spread over lines, is taken apart.
+
+    Which it is shows in the first line: in JSON lines that line is a whole object.
+    """
+    first = next((line for line in lines if line.strip()), None)
+    if first is None:
+        return
+    if first.strip() in (b"{", b"[") or not _is_json(first):
+        rest = b"".join(itertools.islice(lines, WHOLE_MAX_BYTES // 8))
+        with contextlib.suppress(msgspec.DecodeError):
+            document = msgspec.json.decode(first + rest)
+            for one in document if isinstance(document, list) else [document]:
+                yield msgspec.json.encode(one)
+            return
+        yield first
+        yield from rest.splitlines()
+        return
+    yield first
+    yield from lines
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 def arrival_ms(event: RawEvent, before_ms: int) -> int:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rules.packs import Pack
+from rules.requirements import Row, merge_strictest, regulations_table
 from schemas.codec import Case
 
 COLOURS: Final = {"ALLOW": "green", "ALLOW_WITH_CAUTION": "yellow", "BLOCK": "bold red", "UNKNOWN": "magenta"}
@@ -49,32 +52,21 @@ def decision_line(case: Case) -> Text:
     return line
 
 
-def print_regulations(found: Any, console: Console) -> None:
-    """The laws of `rules.laws.regulations_json` as a table, then the strictest merge."""
-    columns = {
-        "code": "law", "jurisdictions": "where", "effective_from": "since", "consent_model": "consent",
-        "breach_authority_hours": "breach, h", "access_days": "access, d", "erasure_days": "erasure, d", "fine_pct_turnover": "% turnover", "fine_cap_amount": "cap",
-    }  # fmt: skip
-    laws = found["regulations"]
-    shown = {key: title for key, title in columns.items() if any(key in law for law in laws)}
-    table = Table(*shown.values(), title=f"Laws in force ({len(laws)})")
-    for law in laws:
-        cells = []
-        for key in shown:
-            value = law.get(key)
-            text = (
-                " ".join(value)
-                if isinstance(value, list)
-                else ""
-                if value is None
-                else f"{value:,}"
-                if isinstance(value, int)
-                else str(value)
-            )
-            cells.append(text if len(text) <= 32 else text[:31] + "…")
-        table.add_row(*cells)
+def print_laws(laws: Sequence[Pack], console: Console) -> None:
+    """The laws as a table, then the strictest requirement of all, each with the laws it comes from."""
+    rows = regulations_table(laws)
+    table = Table(*Row.__struct_fields__, title=f"Laws ({len(rows)})")
+    for row in rows:
+        table.add_row(*(getattr(row, name) for name in Row.__struct_fields__))
     console.print(table)
     merged = Table("requirement", "strictest", "from", title="Strictest of all")
-    for name, requirement in found["strictest"].items():
-        merged.add_row(name, str(requirement["value"]), str(requirement["source"]))
+    strictest = merge_strictest(laws)
+    for name in strictest.__struct_fields__:
+        found = getattr(strictest, name)
+        for part, source in found.items() if isinstance(found, dict) else ((None, found),):
+            if source is not None:
+                title = name.replace("_", " ") + (f" ({part})" if part else "")
+                merged.add_row(
+                    title, f"{source.value:,}" if isinstance(source.value, int) else str(source.value), ", ".join(source.sources)
+                )
     console.print(merged)

@@ -15,21 +15,23 @@ epoch boundary and learned at the next one, so the same log gives the same score
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import river
 import sklearn
 from numpy.typing import NDArray
 
+from models import checkpoint
 from models.calibration import TailCalibrator
 from models.detector import told
 from models.half_space_trees import HalfSpaceTrees
 from models.isolation_forest import IsolationForest
 from models.local_outlier_factor import LocalOutlierFactor
+from models.metrics import Metrics
 from models.reservoir import Reservoir
 from models.scaling import Scaler
 
@@ -52,13 +54,14 @@ class EnsembleConfig:
     samples: int = 256
     neighbours: int = 200
     references: int = 1024
-    hst_trees: int = 25
-    hst_height: int = 8
+    hst_trees: int = 64
+    hst_height: int = 6
     hst_window: int = 1024
     weights: tuple[float, float, float] = (0.4, 0.2, 0.4)
     suspect_tail: float = 0.02
     learn_suspects_every: int = 16
     explain_from: float = 0.5
+    keep_every: int = 2_000
     seed: int = 20_260_116
 
     def version(self, features: str) -> str:
@@ -94,9 +97,11 @@ class Pending(NamedTuple):
 class Ensemble:
     """The members, their calibration and what they learn from. Not thread-safe; one object a partition."""
 
-    def __init__(self, features: int, config: EnsembleConfig | None = None) -> None:
+    def __init__(self, features: int, config: EnsembleConfig | None = None, *, feature_version: str = "") -> None:
+        """Args: features: how many; feature_version: names their dictionary, so that a snapshot of another is not taken up."""
         self.features = features
         self.config = config or EnsembleConfig()
+        self.version = self.config.version(feature_version)
         self.weights = np.array(self.config.weights)
         self.events = 0
         self.fits = 0
@@ -113,6 +118,8 @@ class Ensemble:
         )
         self.calibrators = tuple(TailCalibrator(self.config.reservoir) for _ in MEMBERS)
         self.pending: list[Pending] = []
+        self.metrics = Metrics()
+        self._kept_at = 0
 
     def score_then_learn(self, X: NDArray[np.float32], trusted: Sequence[bool] | None = None) -> Scored:
         """Scores the rows of `X` (n, features) by what was learned up to the last epoch boundary; learns at boundaries they reach.
@@ -195,6 +202,26 @@ class Ensemble:
             held_out = self._raw(self.sample[1::2])
             for i, calibrator in enumerate(self.calibrators):
                 calibrator.renew(held_out[:, i])
+
+    def take_pending(self, parts: Sequence[tuple[NDArray[Any], ...]]) -> None:
+        """Takes up the rows of an epoch that a snapshot cut: columns of `Pending`."""
+        self.pending = [Pending(*columns) for columns in parts]
+
+    def restore(self, snapshot: bytes | None, items: Iterable[tuple[str, Any]]) -> None:
+        """Takes up a snapshot; the keyed state `items` holds nothing the ensemble needs. Called on a fresh object.
+
+        None and a snapshot of other settings, libraries or features begin anew: models of another version cannot go on.
+        """
+        if snapshot is not None:
+            checkpoint.load(self, snapshot)
+            self._kept_at = self.events
+
+    def snapshot(self) -> bytes | None:
+        """The whole state, at most 1 MB; None while fewer than `keep_every` events came since the last one."""
+        if self.events - self._kept_at < self.config.keep_every:
+            return None
+        self._kept_at = self.events
+        return checkpoint.dump(self)
 
     def fit(self) -> None:
         """Fits scaler, forest and factor from `sample`; the same sample gives the same."""

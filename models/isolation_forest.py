@@ -54,4 +54,4 @@ class IsolationForest:
         """Scores of the rows of `X` (n, features): (n,)."""
         assert self._forest is not None, "fit first"
         lengths = self._length[self._forest.leaves(X.astype(np.float32))].sum(axis=1)
-        return np.exp2(-lengths / self._normal)
+        return np.asarray(np.exp2(-lengths / self._normal))

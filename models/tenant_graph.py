@@ -5,9 +5,8 @@ token, an e-mail) is proof against its users. A weak link (an address) ties only
 ties a household, a campus or a carrier's customers. A ring is a connected component of at least `min_users` users.
 
 Who is in a ring together, and the ring's risk, follow from the links present and not from the order in which they came:
-- risk in [0, 1] = mean tie of its members x core share x n / (n + size_half), n users. A member's tie is the noisy-or of its links'
-  weights, 1 - prod(1 - w) (Pearl, "Probabilistic Reasoning in Intelligent Systems", 1988, section 4.3.2). The core share is the
-  part of the members that the largest group tied by strong links alone makes up: three couples at one address are no ring of six.
+- risk in [0, 1] = mean joint x n / (n + size_half), n users. The joints are the links of the maximum spanning tree that holds the
+  members together (Kruskal, 1956): a chain is as good as its links, and a second weak link beside a strong one adds nothing.
 - ring id: made from the link that was the first to hold a ring together (`ringed_at`). A ring that grows keeps its id, whatever
   joins it; of two rings that merge the older one's id stays; of a ring that splits the part with that link keeps it.
 
@@ -141,7 +140,7 @@ class TenantGraph:
             if not self.proofs[user]:
                 del self.proofs[user]
 
-    def component(self, user: str, only_strong: bool = False) -> tuple[set[str], bool]:
+    def component(self, user: str) -> tuple[set[str], bool]:
         """Users tied to `user`, and whether these are all: it stops beyond `max_users`. Nobody is tied to who holds no proof."""
         users, entities, waiting = {user}, set[str](), [user]
         while waiting:
@@ -149,10 +148,7 @@ class TenantGraph:
                 if entity in entities:
                     continue
                 entities.add(entity)
-                link = self.links[entity]
-                if only_strong and not self.is_strong(link):
-                    continue
-                fresh = [other for other in link.users if other not in users and other in self.proofs]
+                fresh = [other for other in self.links[entity].users if other not in users and other in self.proofs]
                 users.update(fresh)
                 if len(users) > self.policy.max_users:
                     return users, False
@@ -179,23 +175,22 @@ class TenantGraph:
             ring_id="ring-" + stable_id(self.tenant_id, founder, founded_at)[:16],
             users=tuple(sorted(users)),
             evidence=tuple(evidence),
-            risk=self._risk(users, holding),
+            risk=self._risk({entity: ties[entity] for entity in holding}, len(users)),
         )
         return ring, newcomers
 
-    def _risk(self, users: set[str], holding: list[str]) -> float:
-        apart = dict.fromkeys(users, 1.0)
-        for entity in holding:  # in sorted order: the same sum to the last bit in whatever order the links came
-            link = self.links[entity]
-            for user in link.users:
-                if user in apart:
-                    apart[user] *= 1.0 - link.weight
-        core, left = 0, set(users)
-        while left:
-            part, _ = self.component(next(iter(left)), only_strong=True)
-            core, left = max(core, len(part)), left - part
-        tie = sum(1.0 - apart[user] for user in sorted(users)) / len(users)
-        return round(tie * core / len(users) * len(users) / (len(users) + self.policy.size_half), 4)
+    def _risk(self, ties: dict[str, list[str]], size: int) -> float:
+        """Risk of a ring whose users are tied by these entities."""
+        root: dict[str, str] = {}
+        joints: list[float] = []
+        for entity in sorted(ties, key=lambda entity: (-self.links[entity].weight, entity)):
+            first, *others = ties[entity]
+            for other in others:
+                one, two = _root(root, first), _root(root, other)
+                if one != two:
+                    root[two] = one
+                    joints.append(self.links[entity].weight)
+        return round(sum(joints) / len(joints) * size / (size + self.policy.size_half), 4)
 
     def regroup(self, touched: set[str]) -> tuple[list[UserRing], list[SharedLink]]:
         """Recomputes the rings of users whose ties have changed. Returns what users are to be told, and links with a new `ringed_at`.
@@ -249,3 +244,11 @@ class TenantGraph:
             evidence=ring.evidence,
             updated_at=self.clock,
         )
+
+
+def _root(root: dict[str, str], user: str) -> str:
+    """Who stands for the user's group (union-find with path halving)."""
+    while (above := root.get(user, user)) != user:
+        root[user] = root.get(above, above)
+        user = above
+    return user

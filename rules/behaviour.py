@@ -38,6 +38,7 @@ class Travel(_Checked, frozen=True, kw_only=True):
     min_elapsed_s: Seconds
     strength: Strength
     same_device_strength: Strength
+    tolerated_uses: Count
 
 
 class LoginFailures(_Checked, frozen=True, kw_only=True):

@@ -139,7 +139,6 @@ _PLACES: Final = _known_places()
 NOWHERE: Final = Place(UNKNOWN_REGION, None, False)
 
 
-@lru_cache(maxsize=4096)
 def parse_region(text: str) -> Place | None:
     """The place a gateway claims; None for text that is no code (a country's name, a code nobody assigned).
 
@@ -148,11 +147,12 @@ def parse_region(text: str) -> Place | None:
     empty text and the codes that stand for "unknown" become ZZ (warning `region-unknown`).
     """
     found = _PLACES.get(text)
-    if found is not None:
-        return found
+    return found if found is not None or len(text) > 20 else _parse_other_region(text)
+
+
+@lru_cache(maxsize=4096)
+def _parse_other_region(text: str) -> Place | None:
     code = text.strip().upper().replace("_", "-")
-    if len(code) > 10:
-        return None
     found = _PLACES.get(code)
     if found is not None:
         return found
@@ -180,14 +180,21 @@ class Address(NamedTuple):
     is_global: bool
 
 
-@lru_cache(maxsize=65_536)
 def parse_ip(text: str) -> Address | None:
     """An address from strict IPv4 or IPv6 text; None for everything else.
 
     An IPv4 address mapped into IPv6 (`::ffff:203.0.113.7`, RFC 4291 section 2.5.5.2) is unwrapped. Refused: zone ids, ports,
     lists, and octets with leading zeros, which some parsers read as octal (CVE-2021-29921).
     """
-    if "%" in text or len(text) > 45:
+    return _parse_short_ip(text) if len(text) <= _MAX_IP_CHARS else None
+
+
+_MAX_IP_CHARS: Final = 48
+
+
+@lru_cache(maxsize=65_536)
+def _parse_short_ip(text: str) -> Address | None:
+    if "%" in text:
         return None
     try:
         address = ipaddress.ip_address(text.strip())

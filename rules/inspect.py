@@ -25,6 +25,7 @@ MAX_CHARS: Final = 16_384
 
 _OVERLAP: Final = 1_024
 _MAX_DEPTH: Final = 64
+_MAX_CACHED_CHARS: Final = 512
 
 _PATTERNS: Final = load_patterns()
 _SETS: Final[dict[View, PatternSet]] = {view: PatternSet(tuple(one for one in _PATTERNS if one.over == view)) for view in VIEWS}
@@ -80,8 +81,10 @@ def inspect_line(text: str) -> LineVerdict:
 def inspect_event(raw: RawEvent) -> tuple[Finding, ...]:
     """Judges every string of an event, keys and values of nested metadata included; at most one finding a field and kind."""
     found: list[Finding] = []
-    if raw.user_agent:
-        found.extend(Finding("user_agent", kind) for kind in _judge_agent(raw.user_agent))
+    agent = raw.user_agent
+    if agent:
+        kinds = _judge_agent(agent) if len(agent) <= _MAX_CACHED_CHARS else inspect(agent, "user_agent").kinds
+        found.extend(Finding("user_agent", kind) for kind in kinds)
     # One pass over all short fields together: most events end here.
     if not _GATE.passes(_joined(raw)):
         return tuple(found)
@@ -136,7 +139,7 @@ def _judge_agent(text: str) -> tuple[Kind, ...]:
 
 def _inspect_metadata(text: str) -> Iterator[Finding]:
     try:
-        value = None if nests_deeper_than(text, _MAX_DEPTH) else orjson.loads(text)
+        value = None if len(text) > MAX_CHARS or nests_deeper_than(text, _MAX_DEPTH) else orjson.loads(text)
     except (orjson.JSONDecodeError, UnicodeEncodeError):
         value = None
     if value is None:

@@ -53,12 +53,14 @@ def path_view(text: str) -> str:
 
 def compact_view(text: str) -> str:
     """The text without white space, backslashes and CSS or SQL comments, in lower case: what browsers skip within keywords."""
-    if "/*" in text:
-        text = _COMMENT.sub("", text)
+    # Up to the last end of a comment every beginning has an end, so that no search runs to the end of the text in vain.
+    end = max(text.rfind("*/") + 2, text.rfind("-->") + 3)
+    if end > 2:
+        text = _COMMENT.sub("", text[:end]) + text[end:]
     return _SKIPPED.sub("", text).lower()
 
 
-_COMMENT: Final = re.compile(r"/\*(?:[^*]|\*(?!/))*+\*/|<!--(?:[^-]|-(?!->))*+-->")
+_COMMENT: Final = re.compile(r"/\*(?:[^*]|\*(?!/))*+(?:\*/|\Z)|<!--(?:[^-]|-(?!->))*+(?:-->|\Z)")
 _SLASHES: Final = str.maketrans({"\\": "/", "\u2215": "/", "\u2044": "/", "\u2216": "/"})
 _SKIPPED: Final = re.compile(r"[\s\\]+")
 

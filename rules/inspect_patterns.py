@@ -62,7 +62,7 @@ class PatternError(ValueError):
 def parse_patterns(name: str, text: str) -> tuple[tuple[Pattern, ...], list[str]]:
     """The patterns of one file and the errors found in it. `name` is only used in the errors."""
     document = tomllib.loads(text)
-    kind = document.get("kind")
+    kind: Any = document.get("kind")
     errors = [] if kind in KINDS else [f"{name}: kind {kind!r} is none of {', '.join(KINDS)}"]
     found: list[Pattern] = []
     for position, row in enumerate(document.get("pattern", ())):

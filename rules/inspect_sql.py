@@ -35,10 +35,9 @@ on the outer sides of its quotes, as they do around a quoted word in prose.
 from __future__ import annotations
 
 import re
+import tomllib
+from importlib.resources import files
 from typing import Final
-
-MAX_TOKENS: Final = 4000
-"""Tokens that are read of one text."""
 
 _TOKEN: Final = re.compile(
     r"""
@@ -61,74 +60,13 @@ _VERSION_COMMENT: Final = re.compile(r"/\*!\d{0,6}((?:[^*]|\*(?!/))*+)(?:\*/|\Z)
 _EMPTY_COMMENT: Final = re.compile(r"(?:--|#|/\*)[\s+\-;*'\"]*")
 _CALL: Final = re.compile(r"\s*+\(")
 
+_VOCABULARY: Final = tomllib.loads(files("rules").joinpath("inspection", "sql_words.toml").read_text("utf-8"))
 _WORDS: Final[dict[str, str]] = {
-    word: letter
-    for letter, words in {
-        "u": "union intersect except minus",
-        "a": "all distinct distinctrow",
-        "e": "select",
-        "F": "from",
-        "w": "where",
-        "h": "having",
-        "g": "order group",
-        "b": "by",
-        "L": "limit offset",
-        "A": "as",
-        "l": "and or xor",
-        "p": "like rlike regexp ilike glob similar sounds div",
-        "P": "in is between",
-        "N": "null",
-        "K": "true false unknown",
-        "x": "case",
-        "W": "when",
-        "T": "then",
-        "E": "else end",
-        "D": "drop alter truncate create rename",
-        "O": "table database schema view index procedure function trigger login column user",
-        "d": "delete",
-        "I": "insert replace",
-        "U": "update",
-        "S": "set",
-        "t": "into",
-        "V": "values",
-        "X": "exec execute call",
-        "y": "declare",
-        "Q": "shutdown",
-        "B": "begin",
-        "R": "waitfor",
-        "G": "outfile dumpfile",
-        "": "not binary",
-    }.items()
-    for word in words.split()
+    word: "" if letter == "skip" else letter for letter, words in _VOCABULARY["keywords"].items() for word in words.split()
 }
-
-_FUNCTIONS: Final = frozenset(
-    """abs acos ascii asin atan avg bin bit_length cast ceil ceiling char char_length chr coalesce concat conv convert cos cot count crc32
-    curdate current_user current_database database date date_add day db_name decode degrees encode encrypt exists exp export_set field
-    find_in_set floor format from_base64 getdate greatest hex host_name if ifnull iif instr isnull json_keys json_extract last_insert_id
-    lcase left len length ln local load lower lpad ltrim max md5 mid min mod now nullif nvl object_id oct ord pi position power quarter
-    quote rand randn regexp_like repeat replace reverse right round row row_count rpad rtrim schema session_user sha sha1 sha2 sign sin
-    sleep soundex space sqrt str strcmp substr substring sum suser_name suser_sname sysdate system_user tan to_char to_number trim ucase
-    upper user user_id user_name uuid version xmltype year bitand bitor db_id substring_index time_to_sec sysdatetime lag dump""".split()
-)
-"""Functions whose name may also be an ordinary word: they count where `(` follows."""
-
-_PROSE_FUNCTIONS: Final = frozenset(
-    """bin char cast count date day decode dump encode encrypt exists exp field format hex insert left length load local lower max mid min
-    mod now position power quarter quote repeat replace reverse right round row schema sign sleep space sum tan trim upper user version
-    year lag database if""".split()
-)
-"""Of these functions those that prose puts before a bracket, "left (0)": they count only where no blank stands between."""
-
-_HARD_CALLS: Final = frozenset(
-    """aes_decrypt aes_encrypt analyse array_agg array_to_json benchmark concat_ws crypt_key elt extractvalue
-    fn_listextendedproperty generate_series getpgusername group_concat gtid_subset gtid_subtraction json_agg json_arrayagg
-    load_extension load_file make_set master_pos_wait name_const openquery openrowset opendatasource pg_ls_dir pg_read_file
-    pg_sleep quote_ident query_to_xml randomblob regexp_substring row_to_json string_agg unhex updatexml xmlagg
-    xmlelement zeroblob multipoint linestring multilinestring multipolygon st_latfromgeohash st_longfromgeohash
-    st_pointfromgeohash database_to_xml current_setting inet_server_addr lo_import dblink_connect dblink""".split()
-)
-"""Functions that no prose names: a call of one is SQL."""
+_FUNCTIONS: Final = frozenset(_VOCABULARY["functions"]["known"].split())
+_PROSE_FUNCTIONS: Final = frozenset(_VOCABULARY["functions"]["prose"].split())
+_HARD_CALLS: Final = frozenset(_VOCABULARY["functions"]["hard"].split())
 
 _HARD_NAMES: Final = re.compile(
     r"""(?:
@@ -145,6 +83,7 @@ _HARD_NAMES: Final = re.compile(
     re.VERBOSE,
 )
 """Catalogues and system procedures of the database products."""
+
 
 def tokenise(text: str, quote: str = "") -> str:
     """The token letters of `text` (lower case), read behind an open `quote` (`'`, `"` or none)."""
@@ -173,8 +112,6 @@ def tokenise(text: str, quote: str = "") -> str:
             continue
         previous = letter
         letters.append(letter)
-        if len(letters) >= MAX_TOKENS:
-            break
     return "".join(letters)
 
 
@@ -185,7 +122,9 @@ def _quotes_a_word(text: str, quote: str) -> bool:
 
 _LETTERS: Final = {"string": "s", "number": "n", "compare": "o", "logic": "l", "sign": "m", "other": "z"}
 _BEFORE_UNARY: Final = frozenset("(,olmePpuwhbTW;")
-_HARD_VARIABLE: Final = re.compile(r"@@(?:version|hostname|basedir|datadir|servername|identity|language|global|tmpdir|innodb\w*|plugin_dir|spid|rowcount)")
+_HARD_VARIABLE: Final = re.compile(
+    r"@@(?:version|hostname|basedir|datadir|servername|identity|language|global|tmpdir|innodb\w*|plugin_dir|spid|rowcount)"
+)
 
 
 _OR_FUNCTION: Final = frozenset({None, "O", "I"})

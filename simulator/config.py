@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal, get_args
@@ -69,7 +70,7 @@ class SimulationConfig:
     start_ms: int = DEFAULT_START_MS
     days: float | None = None
     misbehaviour_rate: float = 0.015
-    mix: MappingProxyType[Scenario, float] | dict[Scenario, float] = field(default_factory=lambda: DEFAULT_MIX)
+    mix: Mapping[Scenario, float] = field(default_factory=lambda: DEFAULT_MIX)
     tenants: int = 1
     heartbeat_s: int = 300
     dirt_rate: float = 0.0

@@ -14,7 +14,7 @@ from schemas.records import EventType
 from simulator.config import DAY_MS, HOUR_MS, MINUTE_MS
 from simulator.devices import Device, Kind, Spot, draw_device
 from simulator.people import Account, Plan
-from simulator.population import PRICES, Registry, decide, draw_first_plan, home_spot, pick_device, place
+from simulator.population import PRICES, Registry, decide, draw_first_plan, home_spot, introduce, pick_device, place
 from simulator.travel import travel
 from simulator.viewing import ERRORS, draw_evening, draw_title, live, watch
 from simulator.world import Process, World
@@ -222,6 +222,7 @@ def join(world: World, registry: Registry, account: Account) -> Process:
     device.signed_in = True
     spot, session = place(world, new, device), world.mint.text()
     yield world.now
+    introduce(world, new, world.now)
     world.emit(new, device, "LOGIN", spot, session=session)
     yield world.in_s(30, 240)
     world.emit(new, device, "PAYMENT", spot, session=session, amount=PRICES[new.plan])

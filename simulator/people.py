@@ -53,7 +53,8 @@ class Account:
         held_until_ms: nobody of the household watches until then.
         seen_ms, seen_at, seen_device: last event of the household, if any.
         sessions: sessions begun so far.
-        marked: it has a part in a staged scenario.
+        marked: it has a part in a staged scenario, or travels.
+        spots: where devices at home are, by address of the line and network (or device, where each has its own IPv6 address).
     """
 
     user_id: str
@@ -83,7 +84,7 @@ class Account:
     seen_device: Device | None = None
     sessions: int = 0
     marked: bool = False
-    spots: dict[str, Spot] = field(default_factory=dict)
+    spots: dict[tuple[str, str], Spot] = field(default_factory=dict)
 
     def next_session_ms(self, rng: random.Random, now_ms: int) -> int:
         """When somebody sits down next: a Poisson process thinned by the local hour (Lewis and Shedler 1979)."""

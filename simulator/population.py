@@ -21,6 +21,8 @@ REFUSED: Final[tuple[str | None, ...]] = ("service",)
 
 SHARED_HOMES: Final = 0.05
 """Share of accounts that live behind a campus or office-block NAT."""
+FLATMATES: Final = 0.06
+"""Share of accounts in the home of the account before, on its line and mostly with a television in common."""
 SHARED_SIZE: Final = 60
 """Accounts behind one such NAT, at most; in small populations a quarter of it still gives some."""
 
@@ -31,28 +33,33 @@ class Registry:
     def __init__(self, world: World) -> None:
         self.world = world
         self._campus: tuple[Line, int] | None = None
+        self._latest: Account | None = None
 
     def draw_account(self, *, city: City | None = None, plan: Plan | None = None) -> Account:
         """A new account with everything its household has. It is not yet part of the world."""
         world, rng = self.world, self.world.rng
-        line = self._draw_line(city)
+        flatmate = self._latest if city is None and self._latest is not None and rng.random() < FLATMATES else None
+        line = flatmate.line if flatmate else self._draw_line(city)
         country = line.country
         people = 1 if line.shared else rng.choices((1, 2, 3, 4, 5), weights=(32, 31, 15, 15, 7))[0]
         chosen = plan or rng.choices(PLANS, weights=PLAN_SHARES)[0]
         hours, sessions_per_day, binge = _draw_habits(rng, people)
         consented = rng.random() >= (0.12 if country.consent == "opt-in" else 0.07)
-        exits = tuple(world.exit_spot(vpn=True) for _ in range(rng.randint(1, 3))) if rng.random() < 0.03 else ()
+        exits = tuple(world.exit_spot(vpn=rng.random() < 0.75) for _ in range(rng.randint(1, 3))) if rng.random() < 0.03 else ()
         exit_region = rng.random() < 0.6
         if exits and not exit_region:
             exits = tuple(Spot(one.address, line.city.region, line.city.is_eu, one.network, one.city) for one in exits)
-        return Account(
+        devices = self._draw_devices(people, line)
+        if flatmate and rng.random() < 0.7:
+            devices = [one for one in devices if one.kind != "tv"] + [one for one in flatmate.devices if one.kind == "tv"]
+        account = Account(
             user_id=f"user_{world.mint.text()}",
             tenant_id=None if world.config.tenants == 1 else f"tenant-{rng.randint(1, world.config.tenants)}",
             line=line,
             plan=chosen,
             limit=PLAN_STREAMS[chosen],
             people=people,
-            devices=self._draw_devices(people, line),
+            devices=devices,
             payment_token=f"tok_{world.mint.text()}",
             email_hash=f"{world.mint.text()}{world.mint.text()}",
             hours=hours,
@@ -66,6 +73,9 @@ class Registry:
             consent_string=("1YNN" if consented else "1YYN") if country.code == "US" else None,
             start_ms=world.now,
         )
+        if city is None and not line.shared:
+            self._latest = account
+        return account
 
     def _draw_line(self, city: City | None) -> Line:
         world, rng = self.world, self.world.rng
@@ -117,6 +127,12 @@ def draw_first_plan(world: World) -> Plan:
     return world.rng.choices(PLANS, weights=(65, 25, 10, 0))[0]
 
 
+def introduce(world: World, account: Account, given_ms: int) -> None:
+    """Reports what the account decided about optional processing at `given_ms` (Unix ms), when it was opened."""
+    purposes = ("*",) if account.consented else OPTIONAL_PURPOSES
+    world.consent(account, granted=account.consented, purposes=purposes, effective_ms=given_ms)
+
+
 def decide(world: World, account: Account, device: Device, spot: Spot, *, agrees: bool) -> None:
     """The account agrees to optional processing or withdraws, now: a consent record and an event."""
     account.consented = agrees
@@ -124,7 +140,7 @@ def decide(world: World, account: Account, device: Device, spot: Spot, *, agrees
     if account.consent_string is not None:
         account.consent_string = "1YNN" if agrees else "1YYN"
     world.consent(account, granted=agrees, purposes=OPTIONAL_PURPOSES)
-    world.emit(account, device, "CONSENT_CHANGE", spot, purpose="service", session=world.mint.text())
+    world.emit(account, device, "CONSENT_CHANGE", spot, purpose="", session=world.mint.text())
 
 
 def home_spot(world: World, account: Account, device: Device) -> Spot:
@@ -136,7 +152,7 @@ def home_spot(world: World, account: Account, device: Device) -> Spot:
         account.spots.clear()
     wired = device.kind == "tv" and bool(device.interface & 8)
     by_6 = line.prefix6 is not None and bool(device.interface & 16)
-    key = device.device_id if by_6 else ("ethernet" if wired else "wifi")
+    key = (line.address, device.device_id if by_6 else "ethernet" if wired else "wifi")
     spot = account.spots.get(key)
     if spot is None:
         address = address6(line.prefix6, device.interface) if by_6 and line.prefix6 is not None else line.address

@@ -12,7 +12,7 @@ from simulator.config import DAY_MS, SimulationConfig
 from simulator.dirt import soil
 from simulator.geography import load_geography
 from simulator.life import fortune
-from simulator.population import Registry
+from simulator.population import Registry, introduce
 from simulator.viewing import live
 from simulator.world import Labelled, World
 
@@ -61,6 +61,9 @@ def _clean(config: SimulationConfig) -> Iterator[Labelled]:
             account.held_until_ms = config.start_ms + int(world.rng.uniform(0.1, 0.9) * world.period_ms)
         world.accounts.append(account)
     for account in world.accounts:
+        introduce(world, account, config.start_ms - int(world.rng.uniform(1, 300) * DAY_MS))
+        yield from world.out
+        world.out.clear()
         world.spawn(live(world, account))
     world.spawn(fortune(world, registry))
     world.spawn(direct(world, registry))

@@ -8,11 +8,11 @@ from functools import cache
 from itertools import accumulate
 from typing import Final
 
-from simulator.config import DAY_MS, HONEST, MINUTE_MS
+from simulator.config import HONEST, MINUTE_MS
 from simulator.devices import Device, Spot
 from simulator.people import Account
 from simulator.population import pick_device, place
-from simulator.world import OPTIONAL_PURPOSES, Process, World
+from simulator.world import Process, World
 
 TITLES: Final = 3000
 ERRORS: Final = ("NETWORK_ERROR", "BUFFER_STALL", "DRM_ERROR", "CDN_TIMEOUT", "DEVICE_ERROR")
@@ -35,11 +35,6 @@ def live(world: World, account: Account) -> Process:
     """An account's life: whenever somebody sits down, a session begins."""
     yield account.start_ms
     rng = world.rng
-    given_ms = account.start_ms - int(rng.uniform(1, 300) * DAY_MS)
-    if account.consented:
-        world.consent(account, granted=True, purposes=("*",), effective_ms=given_ms)
-    else:
-        world.consent(account, granted=False, purposes=OPTIONAL_PURPOSES, effective_ms=given_ms)
     while True:
         yield account.next_session_ms(rng, world.now)
         if world.now < account.held_until_ms:

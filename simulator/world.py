@@ -110,7 +110,7 @@ class World:
         purpose: str | None = None,
         consented: bool | None = None,
     ) -> None:
-        """Reports an event that happens now. `purpose` and `consented` override what is usual for the account."""
+        """Reports an event that happens now. `purpose` ("" for none) and `consented` override what is usual for the account."""
         if purpose is None:
             purposes = account.purposes
             purpose = purposes[int(self.rng.random() * len(purposes))]
@@ -139,7 +139,7 @@ class World:
             email_hash=account.email_hash if kind in IDENTIFYING else None,
             user_agent=device.agent,
             session_id=session,
-            purpose=purpose,
+            purpose=purpose or None,
             consent_string=account.consent_string,
             amount=amount,
             tenant_id=account.tenant_id,

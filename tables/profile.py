@@ -23,6 +23,7 @@ ADDRESS_CAP: Final = 24
 NETWORK_CAP: Final = 16
 COUNTRY_CAP: Final = 8
 STREAM_CAP: Final = 12
+WHEREABOUTS_CAP: Final = 8
 SIGN_IN_CAP: Final = 4
 ALARM_CAP: Final = 4
 
@@ -94,6 +95,15 @@ class Stream(msgspec.Struct, array_like=True):
         return at_s - self.beat_s <= BEATS_MISSED * self.every_s
 
 
+class Whereabouts(msgspec.Struct, array_like=True):
+    """Where a device was last: fingerprints of device and network, place (see `tables.places`), Unix ms."""
+
+    device: int
+    network: int
+    place: str
+    at_ms: int
+
+
 class SignIn(msgspec.Struct, array_like=True):
     """A first good use of a device after the account's start: what a takeover begins with.
 
@@ -152,7 +162,7 @@ class Profile(msgspec.Struct, array_like=True):
         devices, addresses, networks, countries: what the user was seen with.
         hours: acts by hour of day (UTC), fading.
         run: pace of the latest acts.
-        place, place_ms, place_device, place_network: where, when (Unix ms) and with what the user was last located.
+        whereabouts: where each device was last, latest last.
         streams: open streams.
         sign_ins: latest first uses of devices.
         absence_s, returned_s: latest absence of a week or more, and when it ended (Unix s).
@@ -169,10 +179,7 @@ class Profile(msgspec.Struct, array_like=True):
     countries: list[Sighting] = msgspec.field(default_factory=list)
     hours: list[int] = msgspec.field(default_factory=lambda: [0] * 24)
     run: Run = msgspec.field(default_factory=Run)
-    place: str = ""
-    place_ms: int = 0
-    place_device: int = 0
-    place_network: int = 0
+    whereabouts: list[Whereabouts] = msgspec.field(default_factory=list)
     streams: list[Stream] = msgspec.field(default_factory=list)
     sign_ins: list[SignIn] = msgspec.field(default_factory=list)
     absence_s: int = 0
@@ -190,7 +197,8 @@ class Observation(msgspec.Struct):
         device, network: fingerprints.
         device_known, network_known, country_known: familiar, or what the account started with.
         device_age_s: seconds since the device's first good use; -1 when this is it.
-        from_place, from_ms, from_device, from_network: last located event ('' where none).
+        origin: where this device was last, else where the account's latest device was; None where unknown.
+        network_uses: good uses of the network.
         place: place of this event ('' where unknown).
         hour: hour of day (UTC).
         hour_share: share of the user's acts within an hour of this one; -1 while there are fewer than 100.
@@ -206,10 +214,8 @@ class Observation(msgspec.Struct):
     network_known: bool
     country_known: bool
     device_age_s: int
-    from_place: str
-    from_ms: int
-    from_device: int
-    from_network: int
+    network_uses: int
+    origin: Whereabouts | None
     place: str
     hour: int
     hour_share: float
@@ -218,6 +224,13 @@ class Observation(msgspec.Struct):
 
 HABIT_MINIMUM: Final = 100
 """Acts from which on a user has habits."""
+
+
+def _origin(whereabouts: list[Whereabouts], device: int) -> Whereabouts | None:
+    for one in whereabouts:
+        if one.device == device:
+            return one
+    return whereabouts[-1] if whereabouts else None
 
 
 def _known(sighting: Sighting | None, at_s: int, start_s: int) -> bool:
@@ -254,7 +267,8 @@ def observe(profile: Profile, event: Event) -> Observation:
     hour = at_s // 3600 % 24
     good = kind not in UNPROVEN
     device_known = first or _known(known_device, at_s, start_s)
-    network_known = first or _known(find(profile.networks, network), at_s, start_s)
+    known_network = find(profile.networks, network)
+    network_known = first or _known(known_network, at_s, start_s)
     country_known = first or _known(find(profile.countries, country), at_s, start_s)
     seen = Observation(
         late=late,
@@ -266,10 +280,8 @@ def observe(profile: Profile, event: Event) -> Observation:
         network_known=network_known,
         country_known=country_known,
         device_age_s=max(0, at_s - known_device.first_s) if known_device is not None and known_device.uses else -1,
-        from_place=profile.place,
-        from_ms=profile.place_ms,
-        from_device=profile.place_device,
-        from_network=profile.place_network,
+        network_uses=known_network.uses if known_network is not None else 0,
+        origin=_origin(profile.whereabouts, device),
         place=place,
         hour=hour,
         hour_share=_hour_share(profile.hours, hour),
@@ -302,7 +314,10 @@ def observe(profile: Profile, event: Event) -> Observation:
         if sum(profile.hours) > HOURS_LIMIT:
             profile.hours = [count // 2 for count in profile.hours]
     if place and good:
-        profile.place, profile.place_ms, profile.place_device, profile.place_network = place, at_ms, device, network
+        if seen.origin is not None and seen.origin.device == device:
+            profile.whereabouts.remove(seen.origin)
+        profile.whereabouts.append(Whereabouts(device, network, place, at_ms))
+        del profile.whereabouts[:-WHEREABOUTS_CAP]
     if gap_s >= RETURN_S:
         profile.absence_s, profile.returned_s = gap_s, at_s
     return seen

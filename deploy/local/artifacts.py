@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -20,6 +20,8 @@ from deploy.local.runtimes import Java, find_maven
 
 FETCH_TIMEOUT_S = 600.0
 LOCK_POLL_S = 0.2
+# Where systems keep the authorities they trust, in Java's form. The wheel's Java knows only the public ones, not those of a company.
+TRUST_STORES = (Path("/etc/ssl/certs/java/cacerts"), Path("/etc/pki/java/cacerts"))
 _DOWNLOADED = re.compile(r"Downloaded from \S+: \S*/(?P<file>[^/\s]+\.(?:jar|tar\.gz)) \((?P<size>[^)]*?) at ")
 
 
@@ -59,6 +61,14 @@ def downloaded(line: str) -> str | None:
     """`kafka-clients-4.4.0.jar, 9.9 MB` for Maven's line about a finished download of an archive, None for other lines."""
     match = _DOWNLOADED.search(line)
     return f"{match['file']}, {match['size']}" if match else None
+
+
+def maven_environment(environ: Mapping[str, str], java: Java, trust_stores: Sequence[Path] = TRUST_STORES) -> Mapping[str, str]:
+    """What Maven has to be told: nothing on a machine with a Java of its own, else to use ours and to trust whom the machine trusts."""
+    if environ.get("JAVA_HOME") or shutil.which("java", path=environ.get("PATH")):
+        return {}
+    options = [environ.get("MAVEN_OPTS", ""), *(f"-Djavax.net.ssl.trustStore={store}" for store in trust_stores if store.exists())]
+    return {"JAVA_HOME": str(java.home), "MAVEN_OPTS": " ".join(options[:2]).strip()}
 
 
 def fetch(artifact: Artifact, java: Java, processes: ProcessManager, cache: Path, say: Callable[[str], None]) -> Path:
@@ -124,7 +134,7 @@ def _run_maven(artifact: Artifact, maven: Path, java: Java, processes: ProcessMa
             str(maven), "-B", "-f", str(artifact.pom), f"dependency:{artifact.goal}", f"-DoutputDirectory={folder}",
             "-Dmaven.wagon.http.retryHandler.count=3", "-Daether.connector.http.retryHandler.count=3",
         ),
-        env={"JAVA_HOME": str(java.home)},
+        env=maven_environment(os.environ, java),
     )  # fmt: skip
     done = processes.run(launch, FETCH_TIMEOUT_S, on_line)
     if done.exit_code != 0 or not any(folder.iterdir()):

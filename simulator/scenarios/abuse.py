@@ -7,10 +7,10 @@ from typing import Final
 from simulator.config import HOUR_MS, MINUTE_MS
 from simulator.devices import Device, Spot
 from simulator.people import Account
-from simulator.population import PRICES, Registry, draw_first_plan, home_spot
+from simulator.population import PRICES, Registry, draw_first_plan, home_spot, introduce
 from simulator.scenarios.common import find_account, soon_ms, strange_device
 from simulator.viewing import draw_title, watch
-from simulator.world import OPTIONAL_PURPOSES, Process, World
+from simulator.world import Process, World
 
 LINKS: Final = ("device", "address", "payment", "email")
 
@@ -97,7 +97,7 @@ def _collect(world: World, account: Account, spots: list[tuple[Device, Spot]], p
     longest_s = max(20.0, spread_ms / 1000 / 6)
     yield start_ms
     device, spot = spots[0]
-    world.consent(account, granted=account.consented, purposes=("*",) if account.consented else OPTIONAL_PURPOSES)
+    introduce(world, account, world.now)
     world.emit(account, device, "LOGIN", spot, "ring", session=session)
     device, spot = spots[-1]
     yield world.in_s(15, longest_s)

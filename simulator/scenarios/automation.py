@@ -7,7 +7,7 @@ from typing import Final
 from schemas.records import EventType
 from simulator.devices import Device, Spot
 from simulator.people import Account
-from simulator.population import Registry, draw_first_plan, home_spot
+from simulator.population import Registry, draw_first_plan, home_spot, introduce
 from simulator.scenarios.common import find_established, pace_s, soon_ms, strange_device
 from simulator.viewing import draw_title
 from simulator.world import Process, World
@@ -97,6 +97,8 @@ def _repeat(
     """`jitter` is the relative spread of the interval."""
     session = world.mint.text()
     yield start_ms
+    if account.seen_ms < 0:  # opened for this
+        introduce(world, account, world.now)
     world.emit(account, device, "LOGIN", spot, "bot", session=session)
     title = draw_title(world.rng)
     for turn in range(events):

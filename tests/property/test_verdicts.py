@@ -7,8 +7,8 @@ import struct
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.alerting import combine, judge
 from rules.policy import OUTCOME_RANK, SEVERITY_RANK, default_policy
+from rules.verdict import combine, judge
 from schemas.records import Breach, Compliance, Members, Network, Reason, Score, Severity, Verdict
 
 POLICY = default_policy()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import resources
 
 import pytest
 
-from agents.alerting import combine, decide_events, judge, witnesses
-from rules.policy import default_policy
+from agents.alerting import decide_events
+from rules.policy import default_policy, read_policy
+from rules.verdict import combine, judge, witnesses
 from schemas.codec import Case
 from schemas.records import (
     Action,
@@ -228,6 +230,16 @@ def test_a_shared_address_is_not_blocked() -> None:
     for network in (ALONE, ring, Network(links=("device:d1",), linked_at=0)):
         _, _, _, actions = decide(Case(an_event(), lawful(), stuffing, network))
         assert "BLOCK_IP" not in {action.kind for action in actions}
+
+
+def test_a_policy_may_block_single_addresses_but_still_spares_shared_ones() -> None:
+    text = resources.files("rules").joinpath("policy.toml").read_text("utf-8")
+    bolder = read_policy(text.replace("needs_attack = true ", "needs_attack = false "))
+    stuffing = a_score(0.99, ALL_AGREE, (Reason(code="credential-stuffing", contribution=0.9, detail="Many failed."),))
+    ring = Network(links=("ip:198.51.100.7",), ring_id="ring-a", ring_size=7, ring_risk=0.1, evidence=("ip:198.51.100.7",), linked_at=0)
+    for network, blocks in ((ALONE, True), (ring, False)):
+        outputs = decide_events([Case(an_event(), lawful(), stuffing, network)], {}, NOW_MS, policy=bolder)
+        assert ("BLOCK_IP" in {emit.record.kind for emit in outputs.emits if emit.topic == ACTIONS.name}) == blocks  # type: ignore[attr-defined]
 
 
 def test_without_a_session_the_device_is_blocked() -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from deploy.local import artifacts, runtimes
-from deploy.local.artifacts import Artifact, cache_key, cache_root, downloaded
+from deploy.local.artifacts import Artifact, cache_key, cache_root, downloaded, maven_environment
 from deploy.local.errors import PlatformError
-from deploy.local.runtimes import find_java, find_maven, find_postgres, find_valkey, java_major, postgres_major
+from deploy.local.runtimes import Java, find_java, find_maven, find_postgres, find_valkey, java_major, postgres_major
 
 
 @pytest.mark.parametrize(
@@ -131,6 +131,16 @@ def test_another_pom_has_another_folder(tmp_path: Path) -> None:
     assert before == cache_key(artifact)
     pom.write_text("two")
     assert cache_key(artifact) != before
+
+
+def test_maven_uses_the_java_of_the_machine_or_is_given_ours(tmp_path: Path) -> None:
+    java = Java(tmp_path / "bin" / "java", tmp_path, 21)
+    _program(tmp_path / "path" / "java", "")
+    assert maven_environment({"PATH": str(tmp_path / "path")}, java) == {}
+    assert maven_environment({"PATH": "", "JAVA_HOME": "/j"}, java) == {}
+    assert maven_environment({"PATH": ""}, java, ()) == {"JAVA_HOME": str(tmp_path), "MAVEN_OPTS": ""}
+    given = maven_environment({"PATH": "", "MAVEN_OPTS": "-Xmx1g"}, java, (tmp_path / "none", tmp_path))
+    assert given["MAVEN_OPTS"] == f"-Xmx1g -Djavax.net.ssl.trustStore={tmp_path}"
 
 
 def test_what_maven_says_about_archives_is_read() -> None:

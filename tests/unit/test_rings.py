@@ -57,13 +57,13 @@ class TestFirstLevel:
             SharedEntity(entity="device:d", tenant_id="default", users=("u1", "u2"), user_count=2, weight=0.8, seen_at=NOW_MS)
         ]
 
-    def test_an_address_needs_three_and_weighs_less(self) -> None:
-        found = watch([seen("ip:a", f"u{i}") for i in range(3)])
-        assert [(one.user_count, one.weight) for one in found] == [(3, 0.3)]  # type: ignore[attr-defined]
+    def test_an_address_weighs_less_the_more_share_it(self) -> None:
+        found = watch([seen("ip:a", f"u{i}") for i in range(4)])
+        assert [(one.user_count, one.weight) for one in found] == [(2, 0.45), (3, 0.2), (4, 0.1125)]  # type: ignore[attr-defined]
 
     def test_an_address_of_many_ties_nobody(self) -> None:
         found = watch([seen("ip:nat", f"u{i}", NOW_MS + i) for i in range(500)])
-        assert [one.user_count for one in found] == [3, 4, 5, 6, 7, 8, 9, 10]  # type: ignore[attr-defined]
+        assert [one.user_count for one in found] == [2, 3, 4, 5]  # type: ignore[attr-defined]
         assert (found[-1].users, found[-1].weight) == ((), 0.0)  # type: ignore[attr-defined]
 
     def test_a_repeat_tells_nothing(self) -> None:
@@ -104,19 +104,19 @@ class TestAttacks:
         first = found[0]
         assert isinstance(first, UserRing)
         assert first.ring_id.startswith("attack-")
-        assert (first.size, first.risk, first.evidence) == (8, 0.9, ("ip:bad",))
+        assert (first.size, first.risk, first.evidence) == (POLICY.sharing.attack.min_failed_users, 0.9, ("ip:bad",))
         assert len({one.ring_id for one in found}) == 1  # type: ignore[attr-defined]
 
     def test_nobody_becomes_a_sharer_by_failing(self) -> None:
-        assert watch([seen("device:d", f"u{i}", failed=True) for i in range(5)]) == []
+        assert watch([seen("device:d", f"u{i}", failed=True) for i in range(4)]) == []
 
     def test_an_address_where_many_are_at_home_is_none(self) -> None:
         at_home = [seen("ip:nat", f"h{i:02}") for i in range(20)]
         assert [one for one in watch(at_home + [seen("ip:nat", f"u{i}", failed=True) for i in range(9)]) if isinstance(one, UserRing)] == []
 
     def test_who_mistypes_and_then_gets_in_is_no_victim(self) -> None:
-        mistyped = [seen("ip:a", f"u{i}", NOW_MS + i, failed=True) for i in range(7)]
-        got_in = [seen("ip:a", f"u{i}", NOW_MS + 100 + i) for i in range(7)]
+        mistyped = [seen("ip:a", f"u{i}", NOW_MS + i, failed=True) for i in range(4)]
+        got_in = [seen("ip:a", f"u{i}", NOW_MS + 100 + i) for i in range(4)]
         assert [
             one for one in watch(mistyped + got_in + [seen("ip:a", "u8", NOW_MS + 200, failed=True)]) if isinstance(one, UserRing)
         ] == []
@@ -182,6 +182,23 @@ class TestSecondLevel:
     def test_an_office_with_one_shared_device_is_no_ring(self) -> None:
         office = shared("ip:office", *"abcdefg", weight=0.15)
         assert find(ring_graph(), office, shared("device:lobby", "a", "b", "c")) == {}
+
+    def test_who_loses_proof_takes_the_weak_link_along(self) -> None:
+        """u3 holds two groups together by addresses; without u3's own proof they fall apart, though no link of theirs changed."""
+        graph = ring_graph()
+        groups = (shared("device:1", "u1", "u2"), shared("device:2", "u4", "u5"), shared("device:3", "u3", "x", at=NOW_MS + 1))
+        told = find(graph, *groups, shared("ip:a", "u2", "u3", weight=0.45), shared("ip:b", "u3", "u4", weight=0.45))
+        assert told["u5"].size == 6
+        told = find(graph, shared("device:3", at=NOW_MS + 2, weight=0.0))
+        assert {user: one.ring_id for user, one in told.items()} == dict.fromkeys(("u1", "u2", "u3", "u4", "u5", "x"), "")
+
+    def test_a_chain_is_as_good_as_its_links(self) -> None:
+        strong = find(ring_graph(), *(shared(f"device:{i}", f"u{i}", f"u{i + 1}") for i in range(5)))["u0"]
+        pairs = [shared(f"device:{i}", f"u{2 * i}", f"u{2 * i + 1}") for i in range(3)]
+        weak = find(ring_graph(), *pairs, *(shared(f"ip:{i}", f"u{2 * i + 1}", f"u{2 * i + 2}", weight=0.45) for i in range(2)))["u0"]
+        assert strong.size == weak.size == 6
+        assert strong.risk == round(0.8 * 6 / 8, 4)
+        assert weak.risk == round((3 * 0.8 + 2 * 0.45) / 5 * 6 / 8, 4)
 
     def test_an_address_chains_those_who_hold_proof(self) -> None:
         told = find(
