@@ -44,7 +44,6 @@ def watch_entities(
         key = entity_key(sighting.tenant_id, sighting.entity)
         entity = outputs.changes.get(key) or state.get(key) or EntityUsers()
         outputs.changes[key] = entity
-        entity.latest = max(entity.latest, sighting.seen_at)
         if sighting.failed:
             outputs.emits += _watch_failures(entity, sighting, policy.sharing.attack)
         else:
@@ -90,6 +89,7 @@ def _watch_sharers(entity: EntityUsers, sighting: EntitySighting, policy: Policy
     if kind is None:
         return None
     floor = policy.rings.min_link_weight
+    entity.latest = max(entity.latest, sighting.seen_at)
     changed = note_sighting(
         entity.users, sighting.user_id, sighting.seen_at, entity.latest, policy.sharing.window_s * SECOND_MS, kind.max_users
     )
@@ -118,9 +118,10 @@ def _watch_sharers(entity: EntityUsers, sighting: EntitySighting, policy: Policy
 def _watch_failures(entity: EntityUsers, sighting: EntitySighting, policy: AttackPolicy) -> list[Emit]:
     if entity_kind(sighting.entity) not in policy.kinds:
         return []
+    entity.failed_latest = max(entity.failed_latest, sighting.seen_at)
     was_attack = bool(_victims(entity, policy))
     changed = note_sighting(
-        entity.failed, sighting.user_id, sighting.seen_at, entity.latest, policy.window_s * SECOND_MS, policy.max_failed_users
+        entity.failed, sighting.user_id, sighting.seen_at, entity.failed_latest, policy.window_s * SECOND_MS, policy.max_failed_users
     )
     victims = _victims(entity, policy)
     if not victims or not changed:
@@ -139,7 +140,7 @@ def _watch_failures(entity: EntityUsers, sighting: EntitySighting, policy: Attac
                 risk=policy.risk,
                 members=(),
                 evidence=(sighting.entity,),
-                updated_at=entity.latest,
+                updated_at=entity.failed_latest,
             ),
         )
         for user in told

@@ -25,7 +25,7 @@ from tables.profile import ALARM_CAP, Profile, observe
 from tables.seen import count_once
 
 ANOMALY_WEIGHT: Final = 0.45
-"""Doubt that an anomaly of 1.0 stands for by itself."""
+"""Doubt that an anomaly of 1.0 stands for by itself; beside signals it counts less, for it partly repeats what they say."""
 
 MAX_REASONS: Final = 8
 TRUSTED_BELOW: Final = 0.4
@@ -111,14 +111,15 @@ def _score(
 ) -> Score:
     fits = int(scored.fits[position])
     anomaly = float(scored.anomaly[position])
+    unusual = ANOMALY_WEIGHT * anomaly * (1.0 - one.rules)
     doubts = [(signal.code, signal.strength, signal.detail) for signal in one.signals]
     for feature, share in scored.causes.get(position, ()):
         entry = FEATURES[feature]
-        doubt = 1.0 - (1.0 - ANOMALY_WEIGHT * anomaly) ** share
+        doubt = 1.0 - (1.0 - unusual) ** share
         value = features[feature]
         detail = f"{entry.name} is {value:.4g} {entry.unit}, unlike other events; it makes up {100 * share:.0f} % of an anomaly of {anomaly:.2f}."
         doubts.append((f"unusual-{entry.name.replace('_', '-')}", doubt, detail))
-    risk = combine([one.rules, ANOMALY_WEIGHT * anomaly])
+    risk = combine((one.rules, unusual))
     learned = members if fits else (None, None, None)
     return Score(
         risk=_single(risk),

@@ -17,7 +17,7 @@ from simulator import SimulationConfig, describe, generate, records, to_json_lin
 from simulator.config import DAY_MS, DEFAULT_START_MS, EVENTS_PER_USER_DAY, MINUTE_MS
 from streams.produce import Produced, produce_records
 
-LIVE_USERS: Final = (500, 50_000)
+LIVE_USERS: Final = (500, 30_000)
 """Fewest and most accounts of a live simulation; about 4 kB of memory each."""
 LIVE_BACKLOG_MS: Final = 45 * MINUTE_MS
 """Live traffic begins this long ago, so that it has sessions under way when somebody looks."""

@@ -74,7 +74,7 @@ class HalfSpaceTrees:
         """Scores of the rows of `X` (n, features) by the last whole window: (n,)."""
         assert self._paths is not None, "learn a window first"
         most = len(self._forest.roots) * self._window * (2 ** (self._height + 1) - 1)
-        return np.asarray(1.0 - self._paths[self._forest.leaves(unit(X))].sum(axis=1) / most
+        return np.asarray(1.0 - self._paths[self._forest.leaves(unit(X))].sum(axis=1) / most)
 
     def learn(self, X: NDArray[np.float64]) -> None:
         """Counts the rows of `X` (n, features), in order."""

@@ -10,7 +10,7 @@ FLAGGED_FROM: Final = 0.5
 """Score from which a member counts as having flagged an event."""
 
 OPEN_CAP: Final = 4_096
-"""Flagged events whose label is still awaited; the oldest are given up."""
+"""Flagged events whose label is still awaited; of twice as many the older half is given up."""
 
 JUDGES: Final = ("isolation_forest", "local_outlier_factor", "half_space_trees", "rules", "ensemble")
 """Whose calls are counted; `ensemble` is the final risk of scoring."""
@@ -85,9 +85,9 @@ class Metrics(msgspec.Struct, array_like=True):
                 member.flagged += 1
                 mask |= 1 << i
         if mask:
-            if len(self.open) >= OPEN_CAP:
-                del self.open[next(iter(self.open))]
             self.open[event] = mask
+            if len(self.open) >= 2 * OPEN_CAP:  # in bulk: taking the first key of a dict again and again is slow
+                self.open = dict(list(self.open.items())[-OPEN_CAP:])
 
     def judge(self, event: str, label: str) -> bool:
         """Counts a person's label for an event, once; False where the event is not awaited any more."""

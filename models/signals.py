@@ -3,7 +3,7 @@
 Every signal gives a code, a strength in [0, 1] (see rules/behaviour.toml) and a sentence with the figures. Strengths combine as independent
 doubts: 1 - product of (1 - strength).
 
-Codes: impossible-travel, login-failures, credential-stuffing, takeover, concurrent-streams, account-sharing, bulk-export, bot-rate,
+Codes: impossible-travel, login-failures, credential-stuffing, takeover, new-device, concurrent-streams, account-sharing, bulk-export, bot-rate,
 bot-pace, bot-hours, unusual-hour.
 """
 
@@ -94,35 +94,42 @@ def _login_failures(profile: Profile, seen: Observation, rules: Behaviour, settl
 
 
 def doubt_of(sign_in: SignIn, rules: Behaviour) -> float:
-    """How doubtful the first use of a device was, in [0, 1], whatever was done with it."""
+    """How doubtful the first use of a device was, in [0, 1], whatever was done with it.
+
+    Failed logins speak against it only on a network of its own: at home it is the owner who mistyped.
+    """
     takeover = rules.takeover
     doubts = [takeover.device_strength]
     if sign_in.new_network:
         doubts.append(takeover.network_strength)
+        if sign_in.failures >= takeover.min_failures:
+            doubts.append(takeover.failures_strength)
     if sign_in.new_country:
         doubts.append(takeover.country_strength)
-    if sign_in.failures >= takeover.min_failures:
-        doubts.append(takeover.failures_strength)
     return combine(doubts)
 
 
 def _takeover(profile: Profile, seen: Observation, event: Event, rules: Behaviour) -> Iterator[Signal]:
     takeover = rules.takeover
+    kind = event.event_type
     for sign_in in profile.sign_ins:
-        if sign_in.device != seen.device or profile.counts.clock_s - sign_in.at_s > takeover.window_s:
+        since_s = profile.counts.clock_s - sign_in.at_s
+        if sign_in.device != seen.device or since_s > takeover.window_s:
             continue
-        doubts = [doubt_of(sign_in, rules)]
-        kind = event.event_type
-        for kinds, strength in ((CHANGES, takeover.change), (MONEY, takeover.money), (DATA, takeover.data)):
+        strength = doubt_of(sign_in, rules)
+        acts = 0.0
+        for kinds, more in ((CHANGES, takeover.change), (MONEY, takeover.money), (DATA, takeover.data)):
             if kind in kinds:
-                doubts.append(strength)
+                acts = more if sign_in.new_network else more * takeover.home_share
+        if acts:
+            strength = combine((strength, acts))
+        elif since_s > takeover.sign_in_s:
+            strength *= takeover.quiet_share
         news = ["device"] + ["network"] * sign_in.new_network + ["country"] * sign_in.new_country
         failed = f" after {sign_in.failures} failed logins" if sign_in.failures else ""
-        act = f", and now {kind}" if len(doubts) > 1 else ""
-        hours = (profile.counts.clock_s - sign_in.at_s) / 3600
-        detail = f"New {' and '.join(news)} {hours:.1f} h ago{failed}{act}."
-        code = "takeover" if len(doubts) > 1 or sign_in.new_network or sign_in.failures else "new-device"
-        yield Signal(code, combine(doubts), detail)
+        act = f", and now {kind}" if acts else ""
+        detail = f"New {' and '.join(news)} {since_s / 3600:.1f} h ago{failed}{act}."
+        yield Signal("takeover" if sign_in.new_network else "new-device", strength, detail)
 
 
 def overlapping(streams: list[Stream]) -> list[Stream]:

@@ -65,6 +65,9 @@ class Takeover(_Checked, frozen=True, kw_only=True):
     country_strength: Strength
     min_failures: Count
     failures_strength: Strength
+    sign_in_s: Seconds
+    quiet_share: Strength
+    home_share: Strength
     change: Strength
     money: Strength
     data: Strength

@@ -180,6 +180,10 @@ class Address(NamedTuple):
     is_global: bool
 
 
+_MAX_IP_CHARS: Final = 48
+"""An IPv6 address with an IPv4 tail has 45; longer text does not reach the cache."""
+
+
 def parse_ip(text: str) -> Address | None:
     """An address from strict IPv4 or IPv6 text; None for everything else.
 
@@ -187,9 +191,6 @@ def parse_ip(text: str) -> Address | None:
     lists, and octets with leading zeros, which some parsers read as octal (CVE-2021-29921).
     """
     return _parse_short_ip(text) if len(text) <= _MAX_IP_CHARS else None
-
-
-_MAX_IP_CHARS: Final = 48
 
 
 @lru_cache(maxsize=65_536)

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from rules.domain import nests_deeper_than
-from rules.inspect_decode import compact_view, path_view, readings
+from rules.inspect_decode import compact_views, path_view, readings
 from rules.inspect_patterns import KINDS, VIEWS, Context, Gate, Kind, Pattern, PatternSet, View, load_gate, load_patterns
 from rules.inspect_sql import token_streams, without_parentheses
 from schemas.records import RawEvent
@@ -180,7 +180,8 @@ def _search(text: str) -> Iterator[Pattern]:
     for reading in readings(text):
         lowered = reading.lower()
         yield from _SETS["text"].find(lowered)
-        yield from _SETS["compact"].find(compact_view(reading))
+        for view in compact_views(reading):
+            yield from _SETS["compact"].find(view)
         yield from _SETS["path"].find(path_view(reading))
         for stream in token_streams(lowered):
             yield from _SETS["tokens"].find(stream)

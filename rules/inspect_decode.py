@@ -51,13 +51,14 @@ def path_view(text: str) -> str:
     return text.translate(_SLASHES).lower()
 
 
-def compact_view(text: str) -> str:
-    """The text without white space, backslashes and CSS or SQL comments, in lower case: what browsers skip within keywords."""
+def compact_views(text: str) -> tuple[str, ...]:
+    """The text without white space and backslashes, in lower case, as browsers read a keyword; again without comments where it has any."""
+    whole = _SKIPPED.sub("", text).lower()
     # Up to the last end of a comment every beginning has an end, so that no search runs to the end of the text in vain.
     end = max(text.rfind("*/") + 2, text.rfind("-->") + 3)
-    if end > 2:
-        text = _COMMENT.sub("", text[:end]) + text[end:]
-    return _SKIPPED.sub("", text).lower()
+    if end <= 2:
+        return (whole,)
+    return whole, _SKIPPED.sub("", _COMMENT.sub("", text[:end]) + text[end:]).lower()
 
 
 _COMMENT: Final = re.compile(r"/\*(?:[^*]|\*(?!/))*+(?:\*/|\Z)|<!--(?:[^-]|-(?!->))*+(?:-->|\Z)")

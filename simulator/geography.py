@@ -104,11 +104,12 @@ def draw_address(rng: random.Random, networks: tuple[tuple[int, int], ...]) -> s
 
 
 def draw_mobile_address(rng: random.Random, country: Country, gateways: int) -> str:
-    """The public address of one of the `gateways` carrier-grade NAT gateways of the country's mobile operators."""
+    """The public address of one of the carrier-grade NAT gateways of the country's mobile operators: of `gateways` or as many as
+    their block holds, eight a /24."""
     first, size = country.networks[0]
-    pool = first + size - size // MOBILE_SHARE
-    which = rng.randrange(gateways)
-    return _dotted(pool + (which >> 3) * 256 + 16 + (which & 7) * 24)
+    pool = size // MOBILE_SHARE
+    which = rng.randrange(min(gateways, pool // 256 * 8))
+    return _dotted(first + size - pool + (which >> 3) * 256 + 16 + (which & 7) * 24)
 
 
 def draw_prefix6(rng: random.Random, country: Country) -> int | None:

@@ -76,7 +76,7 @@ def _nested(text: str) -> Any:
 
 
 def from_json(found: Any, line_no: int = 0) -> RawEvent | Unreadable:
-    """An event from a decoded JSON object. `label` is left out of it: no detector may see it."""
+    """An event from a decoded JSON object. `label` is left out of it: no detector may see it. Never raises."""
     if not isinstance(found, Mapping):
         return Unreadable(line_no, f"an event is an object, not {type(found).__name__}")
     fields: dict[str, Any] = {}
@@ -121,7 +121,10 @@ def _metadata_text(value: Any, unknown: Mapping[str, Any]) -> str | Unreadable |
         if UNKNOWN_FIELDS in value:
             return Unreadable(0, f"extra_metadata has a field {UNKNOWN_FIELDS} already")
         value = {**value, UNKNOWN_FIELDS: unknown}
-    return _encoder.encode(value).decode()
+    try:
+        return _encoder.encode(value).decode()
+    except (TypeError, ValueError, RecursionError) as error:
+        return Unreadable(0, f"extra_metadata cannot be written as JSON: {error}")
 
 
 def read_line(line: bytes | str, line_no: int) -> Recorded | Unreadable:

@@ -234,7 +234,7 @@ def join(world: World, registry: Registry, account: Account) -> Process:
 
 
 FATES: Final[tuple[Fate, ...]] = (
-    Fate("travel", 0.0022, travel),
+    Fate("travel", 0.0045, travel),
     Fate("forget_password", 0.006, forget_password),
     Fate("lose_network", 0.02, lose_network),
     Fate("replace_phone", 0.0025, replace_phone),

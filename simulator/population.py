@@ -129,8 +129,7 @@ def draw_first_plan(world: World) -> Plan:
 
 def introduce(world: World, account: Account, given_ms: int) -> None:
     """Reports what the account decided about optional processing at `given_ms` (Unix ms), when it was opened."""
-    purposes = ("*",) if account.consented else OPTIONAL_PURPOSES
-    world.consent(account, granted=account.consented, purposes=purposes, effective_ms=given_ms)
+    world.consent(account, granted=account.consented, purposes=OPTIONAL_PURPOSES, effective_ms=given_ms)
 
 
 def decide(world: World, account: Account, device: Device, spot: Spot, *, agrees: bool) -> None:

@@ -28,7 +28,7 @@ class LabelledEvent:
 def records(config: SimulationConfig) -> Iterator[Labelled]:
     """Events and consent records in event-time order (in order of arrival where dirt was asked for).
 
-    Lazy: memory grows with the accounts (about 4 kB each), not with the events. The same configuration gives the same records.
+    Lazy: memory grows with the accounts (about 5 kB each), not with the events. The same configuration gives the same records.
     `config.events` counts raw events only; consent records come on top.
     """
     clean = _clean(config)

@@ -10,7 +10,7 @@ import msgspec
 from confluent_kafka import KafkaError, Message, Producer
 
 from schemas.codec import Codec
-from schemas.topics import Topic
+from schemas.topics import RAW, Topic
 from streams.publish import ProduceError, producer_config
 
 
@@ -55,7 +55,7 @@ def produce_records(
     """Produces (topic, key, record) until they end or `stop` says so, and waits for every ack.
 
     Args:
-        rate_per_s: records a second; None sends as fast as Kafka takes them.
+        rate_per_s: raw events a second; None sends as fast as Kafka takes them.
         on_progress: called about twice a second and at the end.
 
     Raises:
@@ -76,7 +76,8 @@ def produce_records(
     for topic, key, record in records:
         if stop():
             break
-        pacer.wait()
+        if topic is RAW:  # consent records and the like come on top: the rate is that of events
+            pacer.wait()
         value = codec.encode(record)
         while True:
             try:

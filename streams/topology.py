@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 
-from agents.scoring import ensemble, learn_feedback, score_events
+from agents.scoring import learn_feedback, new_memory, score_events
 
 from agents.alerting import decide_events
 from agents.compliance import check_events, learn_consents
@@ -72,7 +72,7 @@ def make_topology(settings: Settings) -> Topology:
                 writes=t.SCORED,
                 learns=((t.FEEDBACK, learn_feedback),),
                 table=Table("profiles", Profile),
-                memory=ensemble,
+                memory=new_memory,
                 snapshots=Table("ensembles", None, SNAPSHOT_MAX_BYTES),
             ),
             Stage(

@@ -1,7 +1,6 @@
 """What the ring analysis remembers of an entity (a device, an address, a payment token, an e-mail): who was seen with it.
 
-Both maps are merge-safe: they hold the users with the newest last sighting, within a window that ends at the latest sighting of
-all. Taking the largest elements of a set of (user, latest time) is commutative, associative and idempotent, so that repeats
+Both maps are merge-safe: they hold the users with the newest last sighting, within a window that ends at the latest one. Taking the largest elements of a set of (user, latest time) is commutative, associative and idempotent, so that repeats
 and reordering of sightings leave the same state (a join-semilattice; Shapiro et al., "Conflict-free Replicated Data Types", 2011).
 """
 
@@ -18,13 +17,15 @@ class EntityUsers(msgspec.Struct, array_like=True):
     Attributes:
         users: event time (Unix ms) of a user's latest sighting, by user id; bounded.
         failed: the same for failed log-ins; bounded.
-        latest: event time of the latest sighting of all.
+        latest: event time of the latest sighting that was no failure: each map has its own clock, or it would depend on their mixture.
+        failed_latest: event time of the latest failure.
         told_at: `latest` when the entity was last told to be shared; None when it is not held to be shared.
     """
 
     users: dict[str, int] = {}
     failed: dict[str, int] = {}
     latest: int = 0
+    failed_latest: int = 0
     told_at: int | None = None
 
 
@@ -72,7 +73,7 @@ def note_sighting(users: dict[str, int], user_id: str, seen_at: int, latest: int
         users: latest sighting by user id.
         user_id: who was seen.
         seen_at: event time (Unix ms).
-        latest: latest sighting of the entity, this one included.
+        latest: latest sighting of any of them, this one included.
         window_ms: a user seen longer before `latest` is forgotten.
         max_users: of more users those seen last are kept, of equal times those with the larger id.
 

@@ -23,6 +23,8 @@ from deploy.local.server import Server, Site
 USUAL_PORT = 5432
 USER = "usher"
 DATABASE = "usher"
+PLACE_PREFIX = "usher-postgres-"
+BELONGS_TO = "belongs-to"
 INITDB_TIMEOUT_S = 120.0
 # Sized for one machine. What is committed is still flushed to disk: sinks rely on it, and so do measurements.
 SETTINGS = {
@@ -59,6 +61,17 @@ def reachable(path: Path, account: Account | None) -> bool:
         ["/bin/sh", "-c", 'test -x "$0"', str(path)], user=account.uid, group=account.gid, extra_groups=[], cwd="/", check=False
     )
     return tried.returncode == 0
+
+
+def remove_abandoned(parent: Path) -> list[Path]:
+    """Removes places whose data folder is gone, as after `make clean` or at the end of tests; returns them."""
+    removed = []
+    for marker in parent.glob(f"{PLACE_PREFIX}*/{BELONGS_TO}"):
+        note = Path(marker.read_text())
+        if not note.exists() or note.read_text() != str(marker.parent):
+            shutil.rmtree(marker.parent, ignore_errors=True)
+            removed.append(marker.parent)
+    return removed
 
 
 class PostgresServer(Server):
@@ -114,9 +127,12 @@ class PostgresServer(Server):
         self._give(own)
         if reachable(own, self._account):
             return own
-        shared = "/var/tmp" if Path("/var/tmp").is_dir() else None
-        place = Path(tempfile.mkdtemp(prefix="usher-postgres-", dir=shared))
+        shared = Path("/var/tmp")
+        parent = shared if shared.is_dir() else Path(tempfile.gettempdir())
+        remove_abandoned(parent)
+        place = Path(tempfile.mkdtemp(prefix=PLACE_PREFIX, dir=parent))
         self._give(place)
+        (place / BELONGS_TO).write_text(str(note))
         note.write_text(str(place))
         return place
 

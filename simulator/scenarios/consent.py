@@ -10,6 +10,7 @@ from simulator.devices import Device
 from simulator.people import Account
 from simulator.population import Registry, decide, home_spot
 from simulator.scenarios.common import find_account
+from simulator.viewing import draw_title
 from simulator.world import Process, World
 
 STEPS: Final[tuple[EventType, ...]] = ("PROFILE", "ACCESS", "SEARCH", "PLAY")
@@ -53,5 +54,6 @@ def _process(world: World, account: Account, device: Device, purpose: str, event
         yield world.in_s(20, max(40.0, longest_s))
         spot = home_spot(world, account, device)
         kind = world.rng.choice(STEPS)
-        world.emit(account, device, kind, spot, "consent_breach", session=session, purpose=purpose, consented=stale)
+        title = draw_title(world.rng) if kind == "PLAY" or purpose == "sale" else ""  # what is sold is what a person watched
+        world.emit(account, device, kind, spot, "consent_breach", content=title, session=session, purpose=purpose, consented=stale)
     account.marked = False

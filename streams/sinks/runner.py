@@ -79,6 +79,7 @@ def consumer_config(bootstrap_servers: str, sink: str, *, session_timeout_s: flo
         "heartbeat.interval.ms": int(heartbeat_s * 1000),
         "topic.metadata.refresh.interval.ms": 30_000,
         "fetch.wait.max.ms": 100,
+        "reconnect.backoff.ms": 250,
         "queued.max.messages.kbytes": 32_768,
     }
 

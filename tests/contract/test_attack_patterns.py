@@ -3,7 +3,7 @@
 import pytest
 
 from rules.inspect import inspect
-from rules.inspect_decode import compact_view, path_view, readings
+from rules.inspect_decode import compact_views, path_view, readings
 from rules.inspect_patterns import KINDS, Gate, Pattern, PatternSet, load_gate, load_patterns, parse_patterns
 from rules.inspect_sql import token_streams, without_parentheses
 
@@ -20,7 +20,7 @@ def views(text: str, over: str) -> list[str]:
     if over == "text":
         return [one.lower() for one in found]
     if over == "compact":
-        return [compact_view(one) for one in found]
+        return [view for one in found for view in compact_views(one)]
     if over == "path":
         return [path_view(one) for one in found]
     streams = [stream for one in found for stream in token_streams(one.lower())]

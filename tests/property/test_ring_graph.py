@@ -144,8 +144,8 @@ def test_who_shares_what_does_not_depend_on_order_and_repeats(found: list[Entity
     mixed = found + [chance.choice(found) for _ in range(len(found))]
     chance.shuffle(mixed)
     straight, shuffled = watched([found])[0], watched([mixed])[0]
-    assert {key: (one.users, one.latest) for key, one in straight.items()} == {
-        key: (one.users, one.latest) for key, one in shuffled.items()
+    assert {key: (one.users, one.failed, one.latest, one.failed_latest) for key, one in straight.items()} == {
+        key: (one.users, one.failed, one.latest, one.failed_latest) for key, one in shuffled.items()
     }
 
 

@@ -12,7 +12,7 @@ from rules.inspect import inspect
 from schemas.records import Event, Origin, RawEvent
 
 NOW_MS = 1_768_566_900_000
-MOMENTS = st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1))  # noqa: DTZ001
+MOMENTS = st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1))
 OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 TEXTS = st.text(max_size=60)
 

@@ -2,7 +2,7 @@ import orjson
 import pytest
 
 from rules.inspect import CLEAN, MAX_CHARS, Finding, LineVerdict, inspect, inspect_event, inspect_line
-from rules.inspect_decode import MAX_ROUNDS, compact_view, path_view, readings
+from rules.inspect_decode import MAX_ROUNDS, compact_views, path_view, readings
 from rules.inspect_evaluate import InspectionRow, LabelledText, evaluate_inspection, render_table
 from rules.inspect_sql import token_streams, tokenise, without_parentheses
 from schemas.records import RawEvent
@@ -173,7 +173,9 @@ def test_many_tokens_or_an_open_comment_hide_nothing() -> None:
 
 def test_views() -> None:
     assert path_view("..\\0x2e0x2e0X2F\u2215") == "../..//"
-    assert compact_view("Java\tScript/*x*/:\\A<!-- y -->") == "javascript:a"
+    assert compact_views("Java\tScript:\\A") == ("javascript:a",)
+    assert compact_views("java/*x*/script:a<!-- y -->") == ("java/*x*/script:a<!--y-->", "javascript:a")
+    assert inspect("/*<script src=//evil.example>*/").kinds == ("xss",)
 
 
 @pytest.mark.parametrize(
