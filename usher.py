@@ -29,12 +29,10 @@ cli = typer.Typer(
     rich_markup_mode="rich",
     help="Decides, for every event of a video-streaming platform, whether it is lawful, normal and honest.",
 )
-sink_cli = typer.Typer(no_args_is_help=True, help="Runs a sink: writes topics to a store.")
 topics_cli = typer.Typer(no_args_is_help=True, help="Topics: create them, list them, draw the flow.")
 schemas_cli = typer.Typer(no_args_is_help=True, help="Avro schemas: check, lock and generate.")
 dead_cli = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, replay.")
 evaluate_cli = typer.Typer(no_args_is_help=True, help="Measures detection on labelled data.")
-cli.add_typer(sink_cli, name="sink")
 cli.add_typer(topics_cli, name="topics")
 cli.add_typer(schemas_cli, name="schemas")
 cli.add_typer(dead_cli, name="dead")
@@ -145,26 +143,20 @@ def migrate() -> None:
     notes.print("the database schema is up to date")
 
 
-def _run_sink(name: str) -> None:
-    from commands.sinks import run_sink
+@cli.command()
+def sink(
+    names: Annotated[list[str], typer.Argument(help="Sinks to run: postgres, redis.")],
+) -> None:
+    """Runs sinks until SIGTERM: `postgres` stores decisions and all else, each exactly once; `redis` keeps recent decisions."""
     from streams.logs import configure_logs
+    from streams.sinks.service import SINKS, run_sinks
 
     settings = _settings()
     configure_logs(settings.log_format, settings.log_level)
-    with _stop_on_signals() as stop:
-        run_sink(name, settings, _codec(settings), stop)
-
-
-@sink_cli.command("postgres")
-def sink_postgres() -> None:
-    """Writes decisions, alerts, violations, rings and dead letters to Postgres, each exactly once."""
-    _run_sink("postgres")
-
-
-@sink_cli.command("redis")
-def sink_redis() -> None:
-    """Keeps recent decisions and profiles in Redis or Valkey."""
-    _run_sink("redis")
+    unknown = [name for name in names if name not in SINKS]
+    if unknown:
+        _fail(f"there is no sink {', '.join(unknown)}; sinks are: {', '.join(SINKS)}")
+    asyncio.run(run_sinks(names, lambda: _codec(settings), settings))
 
 
 @topics_cli.command("create")

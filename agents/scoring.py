@@ -106,9 +106,7 @@ def _single(value: float) -> float:
     return float(_SINGLE.unpack(_SINGLE.pack(value))[0])
 
 
-def _score(
-    one: _Counted, position: int, features: list[float], members: list[float], scored: Scored, now_ms: int, version: str
-) -> Score:
+def _score(one: _Counted, position: int, features: list[float], members: list[float], scored: Scored, now_ms: int, version: str) -> Score:
     fits = int(scored.fits[position])
     anomaly = float(scored.anomaly[position])
     unusual = ANOMALY_WEIGHT * anomaly * (1.0 - one.rules)

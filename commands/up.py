@@ -54,7 +54,7 @@ def programs(platform: LocalPlatform, settings: Settings, rate_per_s: float, spl
         return Program(name, (*usher, *command), {**env, "USHER_WORKER_NAME": name, **more}, stop_timeout_s=30.0)
 
     workers = [(name, (name,)) for name in (*FUSED, *NETWORK)] if split else [("main", FUSED), ("network", NETWORK)]
-    found = [program("sink-postgres", "sink", "postgres"), program("sink-redis", "sink", "redis")]
+    found = [program("sinks", "sink", "postgres", "redis")]
     found += [program(f"worker-{name}", "worker", *stages) for name, stages in workers]
     if rate_per_s > 0:
         found.append(program("traffic", "simulate", "--live", "--rate", str(rate_per_s)))

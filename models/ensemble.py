@@ -102,7 +102,6 @@ class Ensemble:
         self.features = features
         self.config = config or EnsembleConfig()
         self.version = self.config.version(feature_version)
-        self.weights = np.array(self.config.weights)
         self.events = 0
         self.fits = 0
         self.suspects = 0
@@ -140,7 +139,7 @@ class Ensemble:
             raw, tails = self._score(part)
             if self.fits:
                 members[start:end] = told(tails)
-                anomaly[start:end] = members[start:end] @ self.weights
+                anomaly[start:end] = self._combine(members[start:end])
                 fits[start:end] = self.fits
                 self._explain(part, anomaly[start:end], start, causes)
             self.pending.append(Pending(part, tails, raw, trust[start:end]))
@@ -163,7 +162,16 @@ class Ensemble:
         scaled = self.scaler.transform(rows)
         return np.stack((self.forest.score(scaled), self.factor.score(scaled), self.half_spaces.score(scaled)), axis=1)
 
-    def _explain(self, rows: NDArray[np.float32], anomaly: NDArray[np.float64], offset: int, causes: dict[int, list[tuple[int, float]]]) -> None:
+    def _combine(self, members: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Weighted mean of the members' scores (n, 3): (n,). Column by column, because a matrix product's last bit depends on n."""
+        total = np.zeros(len(members))
+        for i, weight in enumerate(self.config.weights):
+            total += weight * members[:, i]
+        return total
+
+    def _explain(
+        self, rows: NDArray[np.float32], anomaly: NDArray[np.float64], offset: int, causes: dict[int, list[tuple[int, float]]]
+    ) -> None:
         """By how much each of the farthest features raises an anomaly: what is left of it when that feature is ordinary (its median)."""
         found = np.flatnonzero(anomaly >= self.config.explain_from)
         if not len(found):
@@ -172,7 +180,7 @@ class Ensemble:
         tried = np.repeat(rows[found], far.shape[1], axis=0)
         tried[np.arange(len(tried)), far.reshape(-1)] = self.scaler.centre[far.reshape(-1)]
         _, tails = self._score(tried)
-        left = (told(tails) @ self.weights).reshape(far.shape)
+        left = self._combine(told(tails)).reshape(far.shape)
         for position, row in enumerate(found):
             drops = [(float(anomaly[row]) - float(left[position, i]), int(far[position, i])) for i in range(far.shape[1])]
             gains = sorted(((drop, feature) for drop, feature in drops if drop > 0.0), key=lambda one: (-one[0], one[1]))

@@ -56,4 +56,4 @@ class Forest:
         node: NDArray[np.int64] = np.broadcast_to(self.roots, (len(X), len(self.roots)))
         for _ in self.levels:
             node = self.children[2 * node + (X[rows, self.feature[node]] <= self.threshold[node])]
-        return node
+        return np.ascontiguousarray(node)  # so that sums over trees add in one order, whatever n

@@ -106,7 +106,7 @@ class HalfSpaceTrees:
 
     def masses(self) -> Masses:
         """The whole state: trees come from the seed."""
-        return Masses(self._reference, self._latest, self._seen)
+        return Masses(self._reference, self._latest.copy(), self._seen)
 
     def take(self, masses: Masses) -> None:
         """Takes up a state that `masses` gave, of trees with the same settings."""

@@ -31,6 +31,7 @@ def direct(world: World, registry: Registry) -> Process:
     whole = sum(shares.values())
     size = min(2.0, max(0.3, math.sqrt(expected / STAGED_AT_SIZE_1)))
     promised: Counter[Scenario] = Counter()
+    latest: Counter[Scenario] = Counter()
     first_round = list(shares)
     rng.shuffle(first_round)
     wake_ms = max(MINUTE_MS, world.period_ms // 1500)
@@ -40,10 +41,13 @@ def direct(world: World, registry: Registry) -> Process:
         owed = expected * min(1.0, max(0.0, (done - QUIET) / (CLOSED - QUIET)))
         while done < CLOSED and promised.total() < owed:
             ranking = sorted(shares, key=lambda name: promised[name] - shares[name] / whole * (promised.total() + 1))
+            if not first_round and promised.total() + latest[ranking[0]] / 2 > owed:
+                break  # nearer to what is owed without it
             for name in (*first_round, *ranking):
                 events = STAGES[name](world, registry, size)
                 if events:
                     promised[name] += events
+                    latest[name] = events
                     if name in first_round:
                         first_round.remove(name)
                     break

@@ -48,13 +48,27 @@ FEATURES: Final[tuple[Feature, ...]] = (
     Feature("error_share_1h", "ratio", "1h", "Errors over all events."),
     Feature("acceleration_1h", "ratio", "1h", "Events of the last hour over those of the mean hour of the last 7 days, at most 168."),
     Feature("gap", "ln(1 + s)", "", "Time since the user's previous event.", "0 for a late event, -1 for the first event"),
-    Feature("interval_variation", "ratio", "", "Coefficient of variation of the intervals between acts of the present run, at most 10.", "1 below eight"),
-    Feature("speed", "ln(1 + km/h)", "", "Least speed between the last place and this one.", "0 where a place is unknown or the event late"),
+    Feature(
+        "interval_variation",
+        "ratio",
+        "",
+        "Coefficient of variation of the intervals between acts of the present run, at most 10.",
+        "1 below eight",
+    ),
+    Feature(
+        "speed", "ln(1 + km/h)", "", "Least speed between the last place and this one.", "0 where a place is unknown or the event late"
+    ),
     Feature("streams", "streams", "", "Devices with a stream open now."),
     Feature("device_new", "0 or 1", "", "The device is not familiar."),
     Feature("network_new", "0 or 1", "", "The network (/24 or /48) is not familiar."),
     Feature("country_new", "0 or 1", "", "The country is not familiar."),
-    Feature("hour_rarity", "ratio", "", "1 minus the share of the user's acts within an hour of this hour of day.", "0.875, that of no habits, below 100 acts"),
+    Feature(
+        "hour_rarity",
+        "ratio",
+        "",
+        "1 minus the share of the user's acts within an hour of this hour of day.",
+        "0.875, that of no habits, below 100 acts",
+    ),
     Feature("age", "ln(1 + d)", "", "Days since the user's first event."),
 )
 
@@ -125,7 +139,10 @@ def render_dictionary() -> str:
         "",
         "| window | buckets | spans |",
         "|---|---|---|",
-        *(f"| {w.name} | {w.buckets} x {w.bucket_s} s | more than {w.bucket_s * (w.buckets - 1)} s, at most {w.span_s} s |" for w in WINDOWS),
+        *(
+            f"| {w.name} | {w.buckets} x {w.bucket_s} s | more than {w.bucket_s * (w.buckets - 1)} s, at most {w.span_s} s |"
+            for w in WINDOWS
+        ),
         "",
         "| # | feature | unit | window | what | where unknown |",
         "|---|---|---|---|---|---|",

@@ -51,9 +51,6 @@ RETURN_S: Final = 7 * 86_400
 
 AUTOMATIC: Final = frozenset({"HEARTBEAT", "TOKEN_REFRESH", "TOKEN_REFRESH_FAILED"})
 STREAMING: Final = frozenset({"PLAY", "HEARTBEAT", "SEEK"})
-SENSITIVE: Final = frozenset({"ACCOUNT_CHANGE", "PURCHASE", "PAYMENT", "EXPORT", "BULK_DOWNLOAD", "DATA_ACCESS", "DATA_DELETION"})
-"""What somebody takes an account over for."""
-
 STREAM_ENDS: Final = frozenset({"STOP", "LOGOUT"})
 WATCHING: Final = frozenset({"HEARTBEAT", "PAUSE", "STOP", "SEEK"})
 UNPROVEN: Final = frozenset({"LOGIN_FAILED", "TOKEN_REFRESH_FAILED"})
@@ -113,7 +110,6 @@ class SignIn(msgspec.Struct, array_like=True):
         new_network: whether its network was unfamiliar then.
         new_country: whether its country was unfamiliar then.
         failures: failed logins of the account in the hour before.
-        sensitive: sensitive acts with the device since.
     """
 
     device: int
@@ -121,7 +117,6 @@ class SignIn(msgspec.Struct, array_like=True):
     new_network: bool
     new_country: bool
     failures: int
-    sensitive: int = 0
 
 
 class Run(msgspec.Struct, array_like=True):
@@ -288,23 +283,21 @@ def observe(profile: Profile, event: Event) -> Observation:
         watched_s=0 if late else _stream(profile, event, device, network, place, at_s),
     )
 
-    if seen.device_age_s < 0 and good and not device_known:
-        failures = counts.totals[windows.W1H][windows.LOGIN_FAILURES]
-        profile.sign_ins.append(SignIn(device, at_s, not network_known, not country_known, failures))
-        del profile.sign_ins[:-SIGN_IN_CAP]
-    if kind in SENSITIVE:
-        for sign_in in profile.sign_ins:
-            sign_in.sensitive += sign_in.device == device
-    note(profile.devices, device, at_s, good=good, cap=DEVICE_CAP)
-    note(profile.addresses, address, at_s, good=good, cap=ADDRESS_CAP)
-    note(profile.networks, network, at_s, good=good, cap=NETWORK_CAP)
-    note(profile.countries, country, at_s, good=good, cap=COUNTRY_CAP)
-
     act = kind not in AUTOMATIC
     counted = _KIND_OF.get(kind)
     kinds = (windows.EVENTS, windows.ACTS) if act else (windows.EVENTS,)
     counts.add(at_s, kinds if counted is None else (*kinds, counted), seen.watched_s)
     profile.events += 1
+
+    if seen.device_age_s < 0 and good and not device_known:
+        failures = counts.totals[windows.W1H][windows.LOGIN_FAILURES]
+        profile.sign_ins.append(SignIn(device, at_s, not network_known, not country_known, failures))
+        del profile.sign_ins[:-SIGN_IN_CAP]
+    note(profile.devices, device, at_s, good=good, cap=DEVICE_CAP)
+    note(profile.addresses, address, at_s, good=good, cap=ADDRESS_CAP)
+    note(profile.networks, network, at_s, good=good, cap=NETWORK_CAP)
+    note(profile.countries, country, at_s, good=good, cap=COUNTRY_CAP)
+
     if late:
         return seen
 

@@ -57,6 +57,9 @@ def server_properties(port: int, controller_port: int, log_dir: Path) -> str:
         "replica.fetch.max.bytes": MAX_MESSAGE_BYTES,
         # The default of 128 MB would take a quarter of this heap.
         "log.cleaner.dedupe.buffer.size": 32 * 1024 * 1024,
+        # A killed broker may come back when its last session has run out: not after the 9 s that guard a cluster against slow networks.
+        "broker.session.timeout.ms": 4000,
+        "broker.heartbeat.interval.ms": 1000,
         "num.io.threads": 4,
         "num.network.threads": 2,
     }

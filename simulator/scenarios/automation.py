@@ -74,7 +74,7 @@ def stage_bot(world: World, registry: Registry, size: float) -> int:
     device = strange_device(world)
     rented = rng.random() < 0.5
     spot = world.exit_spot(vpn=False) if rented else home_spot(world, account, device)
-    events = int(rng.uniform(26, 36 + 24 * min(1.5, size)))
+    events = int(rng.uniform(24, 32 + 12 * min(1.5, size)))
     interval_s, _ = pace_s(world, (1.5, 3), (12, 40), events)
     jitter = rng.choice((0.002, 0.01, 0.04))
     world.spawn(

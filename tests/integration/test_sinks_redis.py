@@ -112,11 +112,8 @@ def test_without_redis_reads_are_misses_at_once_and_writes_wait_their_turn(platf
     finally:
         platform.restart("valkey")
     sink.write(decisions(0, 10))
-    assert {f"e-{number:032x}" for number in range(5, 10)} <= {one.event_id for _, one in cache_after_rest(url).tail("0", 100)}
-
-
-def cache_after_rest(url: str) -> Cache:
-    return Cache(connect(url, 0.25))
+    rested = Cache(connect(url, 0.25))
+    assert {f"e-{number:032x}" for number in range(5, 10)} <= {one.event_id for _, one in rested.tail("0", 100)}
 
 
 def test_a_redis_that_hangs_costs_one_time_out_and_then_rest(platform: Any, url: str) -> None:

@@ -92,7 +92,7 @@ def test_the_next_working_day_is_at_most_two_days_later(day: date, amount: int, 
     assert 0 <= (moved - plain).days <= 2
 
 
-@given(st.datetimes(datetime(1990, 1, 1), datetime(2100, 1, 1)), amounts, st.sampled_from(ZONES))  # noqa: DTZ001
+@given(st.datetimes(datetime(1990, 1, 1), datetime(2100, 1, 1)), amounts, st.sampled_from(ZONES))
 def test_days_end_at_local_midnight(naive: datetime, amount: int, zone: ZoneInfo) -> None:
     start = int(naive.replace(tzinfo=UTC).timestamp() * 1000)
     due = datetime.fromtimestamp(due_ms(start, Term(amount=amount, unit="days"), zone) / 1000, tz=zone)

@@ -11,7 +11,9 @@ from tables.windows import ACTS, EVENTS, KINDS, LOGINS, WATCHED_S, WINDOWS, Wind
 
 SPANS = st.sampled_from((1, 9, 60, 299, 3_600, 86_400, 700_000, 2_592_000))
 TIMES = st.builds(lambda span, part: 1_760_000_000 + int(span * part), SPANS, st.floats(-1.0, 1.0))
-LOG = st.lists(st.tuples(TIMES, st.sampled_from(((EVENTS,), (EVENTS, ACTS), (EVENTS, ACTS, LOGINS))), st.integers(0, 200)), min_size=1, max_size=60)
+LOG = st.lists(
+    st.tuples(TIMES, st.sampled_from(((EVENTS,), (EVENTS, ACTS), (EVENTS, ACTS, LOGINS))), st.integers(0, 200)), min_size=1, max_size=60
+)
 
 
 @given(LOG)

@@ -76,8 +76,8 @@ def test_failing_makes_nothing_familiar() -> None:
     watch(profile, event(12 * DAY_S, "LOGIN", **thief))
     (sign_in,) = profile.sign_ins
     assert (sign_in.new_network, sign_in.new_country, sign_in.failures) == (True, True, 0)
-    watch(profile, event(12 * DAY_S + 60, "ACCOUNT_CHANGE", **thief))
-    assert sign_in.sensitive == 1
+    watch(profile, event(13 * DAY_S - 60, "LOGIN_FAILED"), event(13 * DAY_S, "LOGIN", device_id="phone"))
+    assert (profile.sign_ins[1].new_network, profile.sign_ins[1].failures) == (False, 1)
 
 
 def test_a_familiar_device_outlives_a_spray() -> None:

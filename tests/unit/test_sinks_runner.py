@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from schemas.codec import Codec
-from schemas.topics import ALL, DECISIONS, RAW, USER_RINGS, Topic
+from schemas.topics import ALL, DECISIONS, RAW, USER_RINGS
 from streams.sinks.base import Refused, SinkRecord, StoreAway
 from streams.sinks.bury import BuryFailed, Unwritable
 from streams.sinks.memory import MemorySink
@@ -335,4 +335,3 @@ def test_the_group_is_named_after_the_sink_and_commits_are_its_own_business() ->
     config = consumer_config("127.0.0.1:9092", "postgres")
     assert config["group.id"] == "usher-sink-postgres"
     assert config["enable.auto.commit"] is False
-    assert isinstance(DECISIONS, Topic)
