@@ -431,6 +431,116 @@ def inspect() -> None:
         sys.stdout.buffer.write(orjson.dumps({"verdict": found.verdict, "kinds": list(found.kinds)}) + b"\n")
 
 
+@evaluate_cli.command("anomaly")
+def evaluate_anomaly(file: Annotated[Path, typer.Argument(help="An .npz file with arrays X and y.")]) -> None:
+    """Ranks the rows by the ensemble, each before it is learned, and prints ROC-AUC and average precision as JSON."""
+    import msgspec
+
+    from commands.evaluate import UnreadableFile, anomaly_report
+
+    try:
+        print(msgspec.json.encode(anomaly_report(file)).decode())
+    except UnreadableFile as error:
+        _fail(str(error))
+
+
+@evaluate_cli.command("decisions")
+def evaluate_decisions(file: Annotated[str, typer.Argument(help="JSON lines of events with a `label`; '-' for standard input.")]) -> None:
+    """Replays labelled events through all stages and prints precision, recall and delays as JSON."""
+    import msgspec
+
+    from commands.evaluate import decision_report
+
+    with notes.status("replaying"):
+        report = decision_report(_topology(_settings()), _read_lines(file), lambda one: _fail(f"line {one.line_no}: {one.reason}"))
+    print(msgspec.json.encode(report).decode())
+
+
+@evaluate_cli.command("inspect")
+def evaluate_inspect(file: Annotated[Path, typer.Argument(help="JSON lines with `text`, `kind` and `src`, also gzipped.")]) -> None:
+    """Prints how many attacks are found and how much clean text is flagged, by kind and source."""
+    from commands.evaluate import UnreadableFile, inspection_report
+    from rules.inspect_evaluate import render_table
+
+    try:
+        table, cost_us = inspection_report(file)
+    except UnreadableFile as error:
+        _fail(str(error))
+    print(render_table(table))
+    notes.print(f"{cost_us:.1f} µs a text")
+
+
+@dead_cli.command("list")
+def dead_list() -> None:
+    """Counts dead letters by topic, stage and reason."""
+    from rich.table import Table
+
+    from commands.dead import count_reasons, read_dead
+    from schemas.topics import ALL
+
+    table = Table("topic", "stage", "reason", "letters")
+    for (topic, stage, reason), count in count_reasons(read_dead(_settings().bootstrap_servers, ALL)).most_common():
+        table.add_row(topic, stage, reason, f"{count:,}")
+    console.print(table)
+
+
+@dead_cli.command("show")
+def dead_show(
+    topic: Annotated[str, typer.Argument(help="Topic the records were refused on.")] = "ott.events.raw.v1",
+    count: Annotated[int, typer.Option(help="How many of the newest.")] = 10,
+    reason: Annotated[str | None, typer.Option(help="Only with this reason.")] = None,
+) -> None:
+    """Shows the newest dead letters of a topic: reasons, where they lie, and the record as far as it can be read."""
+    from collections import deque
+
+    from commands.dead import read_dead, readable, topic_called
+
+    settings = _settings()
+    try:
+        wanted = topic_called(topic)
+    except KeyError:
+        _fail(f"there is no topic {topic}; see `usher topics list`")
+    codec = _codec(settings)
+    letters = (one for one in read_dead(settings.bootstrap_servers, [wanted]) if reason is None or reason in one.reasons)
+    for one in deque(letters, maxlen=count):
+        console.print(
+            f"[bold]{one.topic.dead} {one.partition}:{one.offset}[/bold] by {one.stage}, attempt {one.attempts}: {one.message}",
+            highlight=False,
+        )
+        console.print(readable(one, codec), markup=False, highlight=False)
+
+
+@dead_cli.command("replay")
+def dead_replay(
+    topic: Annotated[str, typer.Argument(help="Topic the records were refused on.")] = "ott.events.raw.v1",
+    reason: Annotated[str | None, typer.Option(help="Only with this reason.")] = None,
+    max_attempts: Annotated[int, typer.Option(help="Leave records that have been tried so often.")] = 3,
+) -> None:
+    """Sends dead letters back to their topic, after what refused them was mended. Bytes are untouched, attempts are counted."""
+    from commands.dead import read_dead, send_back, topic_called
+    from streams.publish import ProduceError
+
+    settings = _settings()
+    try:
+        wanted = topic_called(topic)
+        letters = (one for one in read_dead(settings.bootstrap_servers, [wanted]) if reason is None or reason in one.reasons)
+        done = send_back(settings.bootstrap_servers, letters, max_attempts)
+    except KeyError:
+        _fail(f"there is no topic {topic}; see `usher topics list`")
+    except ProduceError as error:
+        _fail(str(error))
+    notes.print(f"{done.sent:,} sent back, {done.left:,} left because they were tried {max_attempts} times")
+
+
+@cli.command()
+def docs() -> None:
+    """Writes the generated documents under docs/."""
+    from commands.docs import write_all
+
+    changed = write_all()
+    notes.print(f"written: {', '.join(changed)}" if changed else "every generated document is current")
+
+
 def main() -> None:
     """Entry point of the `usher` command."""
     cli()

@@ -83,7 +83,7 @@ class Memory(Protocol):
 class Step(Protocol):
     """A pure batch step; see the module's text for its contract."""
 
-    def __call__(self, batch: Sequence[Any], state: Mapping[str, Any], now_ms: int, *, memory: Any = None) -> Outputs[Any]:
+    def __call__(self, batch: Sequence[Any], state: Mapping[str, Any], now_ms: int, *, memory: Any) -> Outputs[Any]:
         """Computes what should happen for `batch`. Raises only for bugs: bad records are `Outputs.rejects`."""
 
 

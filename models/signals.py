@@ -15,7 +15,8 @@ from typing import Final, NamedTuple
 from models.travel import Move, impossible
 from rules.behaviour import Behaviour, Plans, strength_at
 from schemas.records import Event
-from tables.profile import AUTOMATIC, Observation, Profile, SignIn, Stream, active_streams
+from tables.profile import AUTOMATIC, Observation, Profile, SignIn, active_streams
+from tables.streams import Stream
 from tables.windows import ACTS, DOWNLOADS, EXPORTS, LOGIN_FAILURES, W1H, W1M, W24H
 
 CHANGES: Final = frozenset({"ACCOUNT_CHANGE"})

@@ -16,13 +16,13 @@ from tables import windows
 from tables.places import place_of
 from tables.seen import Seen
 from tables.sightings import Sighting, find, fingerprint, network_of, note
+from tables.streams import Stream, follow
 from tables.windows import WindowCounts
 
 DEVICE_CAP: Final = 16
 ADDRESS_CAP: Final = 24
 NETWORK_CAP: Final = 16
 COUNTRY_CAP: Final = 8
-STREAM_CAP: Final = 12
 WHEREABOUTS_CAP: Final = 8
 SIGN_IN_CAP: Final = 4
 ALARM_CAP: Final = 4
@@ -34,12 +34,6 @@ FAMILIAR_USES: Final = 3
 START_S: Final = 3_600
 """What an account uses in its first hour it starts with."""
 
-BEAT_EVERY_S: Final = 300
-"""Time between two signs of life of a stream until it has shown its own; the longest there is."""
-
-BEATS_MISSED: Final = 2.2
-"""A stream is over when it has been silent for this many of its beats."""
-
 RUN_BREAK_MS: Final = 300_000
 """A pause this long ends a run of acts."""
 
@@ -50,9 +44,6 @@ RETURN_S: Final = 7 * 86_400
 """Shortest absence that is remembered as one."""
 
 AUTOMATIC: Final = frozenset({"HEARTBEAT", "TOKEN_REFRESH", "TOKEN_REFRESH_FAILED"})
-STREAMING: Final = frozenset({"PLAY", "HEARTBEAT", "SEEK"})
-STREAM_ENDS: Final = frozenset({"STOP", "LOGOUT"})
-WATCHING: Final = frozenset({"HEARTBEAT", "PAUSE", "STOP", "SEEK"})
 UNPROVEN: Final = frozenset({"LOGIN_FAILED", "TOKEN_REFRESH_FAILED"})
 
 _KIND_OF: Final = {
@@ -66,30 +57,6 @@ _KIND_OF: Final = {
     "LOGIN": windows.LOGINS,
     "PLAY": windows.PLAYS,
 }
-
-
-class Stream(msgspec.Struct, array_like=True):
-    """An open stream; a device plays one at a time.
-
-    Attributes:
-        device, network: fingerprints.
-        place: where (see `tables.places`).
-        session: the session's id as given, '' where none.
-        started_s, beat_s: first and latest sign of life (Unix s).
-        every_s: shortest time between two heartbeats so far, 30 to 300 s.
-    """
-
-    device: int
-    network: int
-    place: str
-    session: str
-    started_s: int
-    beat_s: int
-    every_s: int = BEAT_EVERY_S
-
-    def alive(self, at_s: int) -> bool:
-        """Whether it has missed fewer than `BEATS_MISSED` beats at `at_s` (Unix s)."""
-        return at_s - self.beat_s <= BEATS_MISSED * self.every_s
 
 
 class Whereabouts(msgspec.Struct, array_like=True):
@@ -280,7 +247,7 @@ def observe(profile: Profile, event: Event) -> Observation:
         place=place,
         hour=hour,
         hour_share=_hour_share(profile.hours, hour),
-        watched_s=0 if late else _stream(profile, event, device, network, place, at_s),
+        watched_s=0 if late else follow(profile.streams, event, device, network, place, at_s),
     )
 
     act = kind not in AUTOMATIC
@@ -314,36 +281,6 @@ def observe(profile: Profile, event: Event) -> Observation:
     if gap_s >= RETURN_S:
         profile.absence_s, profile.returned_s = gap_s, at_s
     return seen
-
-
-def _stream(profile: Profile, event: Event, device: int, network: int, place: str, at_s: int) -> int:
-    """Keeps the open streams; returns the seconds of viewing since the stream's last sign of life."""
-    kind = event.event_type
-    if kind not in STREAMING and kind not in WATCHING and kind not in STREAM_ENDS:
-        return 0
-    watched_s = 0
-    mine = None
-    for stream in profile.streams:
-        if stream.device == device:
-            mine = stream
-            break
-    if mine is not None:
-        if kind in WATCHING:
-            watched_s = at_s - mine.beat_s if mine.alive(at_s) else 0
-        if kind in STREAM_ENDS or kind == "PAUSE":
-            profile.streams.remove(mine)
-            return watched_s
-        if kind == "HEARTBEAT" and mine.alive(at_s):
-            mine.every_s = max(30, min(mine.every_s, at_s - mine.beat_s))
-        if not mine.alive(at_s) or event.session_id not in (None, mine.session):
-            mine.started_s = at_s
-            mine.session = event.session_id or ""
-        mine.beat_s, mine.network, mine.place = at_s, network, place
-    elif kind in STREAMING:
-        if len(profile.streams) >= STREAM_CAP:
-            profile.streams.remove(min(profile.streams, key=lambda stream: stream.beat_s))
-        profile.streams.append(Stream(device, network, place, event.session_id or "", at_s, at_s))
-    return watched_s
 
 
 def active_streams(profile: Profile) -> list[Stream]:

@@ -115,7 +115,7 @@ class Stage:
 
     def decided(self) -> Counter[str]:
         """Event ids in decisions, with how many rows each has."""
-        return Counter({event_id: count for event_id, count in self.query("SELECT event_id, count(*) FROM usher.decisions GROUP BY 1")})
+        return Counter(dict(self.query("SELECT event_id, count(*) FROM usher.decisions GROUP BY 1")))
 
     def buried(self) -> Counter[str]:
         """Event ids of dead letters of the raw topic, as far as they can be read, from Kafka itself."""
@@ -137,7 +137,6 @@ class Stage:
             return rows[0] >= len(ids) - len(self.buried()) and ids <= set(self.decided()) | set(self.buried())
 
         wait_for("every event decided or buried", reached, timeout_s, 0.5)
-
 
 
 @contextlib.contextmanager

@@ -97,7 +97,7 @@ class KafkaServer(Server):
         self._cluster_id: str | None = None
 
     @property
-    def bootstrap_servers(self) -> str:
+    def address(self) -> str:
         """`host:port`, as clients take it."""
         return f"{HOST}:{self._port}"
 
@@ -151,7 +151,7 @@ class KafkaServer(Server):
         return Launch(self.name, self._java_argv("kafka.Kafka", str(properties)), stop_signal=signal.SIGTERM, stop_timeout_s=30.0)
 
     def probe(self, pid: int) -> bool:
-        client = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0, "error_cb": _ignore})
+        client = AdminClient({"bootstrap.servers": self.address, "log_level": 0, "error_cb": _ignore})
         try:
             seen = client.list_topics(timeout=PROBE_TIMEOUT_S)
         except KafkaException:

@@ -32,7 +32,7 @@ class ValkeyServer(Server):
         self._port = 0
 
     @property
-    def url(self) -> str:
+    def address(self) -> str:
         """The URL of database 0."""
         return f"redis://{HOST}:{self._port}/0"
 

@@ -92,9 +92,13 @@ class PostgresServer(Server):
         self._port = 0
 
     @property
-    def dsn(self) -> str:
+    def address(self) -> str:
         """The URL of the database `usher`, password included."""
         return self._url(DATABASE)
+
+    @property
+    def shown_address(self) -> str:
+        return self.address.rpartition("@")[2]
 
     def _url(self, database: str) -> str:
         return f"postgresql://{USER}:{self._password}@{HOST}:{self._port}/{database}"

@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 from deploy.local.artifacts import cache_root
 from deploy.local.broker import KafkaServer
@@ -25,8 +25,6 @@ from deploy.local.processes import ManagedProcess, ProcessManager, wait_until
 from deploy.local.progress import Phase, Progress, Report, silent
 from deploy.local.schema_registry import RegistryServer
 from deploy.local.server import Server, Site
-
-S = TypeVar("S", bound=Server)
 
 DEFAULT_SERVICES = ("kafka", "postgres", "valkey")
 ALL_SERVICES = (*DEFAULT_SERVICES, "registry")
@@ -89,32 +87,28 @@ class LocalPlatform:
     @property
     def bootstrap_servers(self) -> str:
         """Kafka's address as clients take it, `host:port`."""
-        return self._serving(KafkaServer).bootstrap_servers
+        return self._serving("kafka").address
 
     @property
     def postgres_dsn(self) -> str:
         """The URL of the database `usher`, with user and password, for psycopg."""
-        return self._serving(PostgresServer).dsn
+        return self._serving("postgres").address
 
     @property
     def redis_url(self) -> str:
         """The URL of Valkey's database 0."""
-        return self._serving(ValkeyServer).url
+        return self._serving("valkey").address
 
     @property
     def registry_url(self) -> str:
         """The base URL of the schema registry's Confluent API."""
-        return self._serving(RegistryServer).url
+        return self._serving("registry").address
 
     @property
     def addresses(self) -> Addresses:
         """All of the above in one record."""
-        return Addresses(
-            self.bootstrap_servers if "kafka" in self._running else None,
-            self.postgres_dsn if "postgres" in self._running else None,
-            self.redis_url if "valkey" in self._running else None,
-            self.registry_url if "registry" in self._running else None,
-        )
+        given = {name: self._servers[name].address for name in self._running}
+        return Addresses(given.get("kafka"), given.get("postgres"), given.get("valkey"), given.get("registry"))
 
     def log_path(self, service: str) -> Path:
         """The service's log file."""
@@ -174,7 +168,7 @@ class LocalPlatform:
         server = self._servers[service]
         self._report(service, Phase.STARTING)
         self._running[service] = self._bring_up(server)
-        self._report(service, Phase.READY, self._address(server))
+        self._report(service, Phase.READY, server.shown_address)
 
     def _start_all(self) -> None:
         if not self._servers:
@@ -205,7 +199,7 @@ class LocalPlatform:
                 self._report(server.name, Phase.FAILED, error.message)
             raise
         self._running[server.name] = process
-        self._report(server.name, Phase.READY, self._address(server))
+        self._report(server.name, Phase.READY, server.shown_address)
         return process
 
     def _start_on_free_port(self, server: Server) -> ManagedProcess:
@@ -232,24 +226,12 @@ class LocalPlatform:
         server.settle()
         return process
 
-    def _address(self, server: Server) -> str:
-        match server:
-            case KafkaServer():
-                return server.bootstrap_servers
-            case ValkeyServer() | RegistryServer():
-                return server.url
-            case PostgresServer():
-                # Without the password.
-                return server.dsn.rpartition("@")[2]
-        return ""
-
-    def _serving(self, kind: type[S]) -> S:
-        for server in self._servers.values():
-            if isinstance(server, kind):
-                if server.name not in self._running:
-                    raise RuntimeError(f"{server.name} has not been started")
-                return server
-        raise RuntimeError(f"{kind.name} is not among the services of this platform")
+    def _serving(self, service: str) -> Server:
+        if service not in self._servers:
+            raise RuntimeError(f"{service} is not among the services of this platform")
+        if service not in self._running:
+            raise RuntimeError(f"{service} has not been started")
+        return self._servers[service]
 
     def _process(self, service: str) -> ManagedProcess:
         if service not in self._running:

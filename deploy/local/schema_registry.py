@@ -37,7 +37,7 @@ class RegistryServer(Server):
         self._port = 0
 
     @property
-    def url(self) -> str:
+    def address(self) -> str:
         """The base URL of Confluent's API."""
         return f"http://{HOST}:{self._port}{API}"
 
@@ -74,7 +74,7 @@ class RegistryServer(Server):
 
     def probe(self, pid: int) -> bool:
         try:
-            answer = httpx.get(f"{self.url}/config", timeout=PROBE_TIMEOUT_S)
+            answer = httpx.get(f"{self.address}/config", timeout=PROBE_TIMEOUT_S)
             listeners = {each.laddr.port for each in psutil.Process(pid).net_connections("tcp") if each.status == psutil.CONN_LISTEN}
         except (httpx.HTTPError, psutil.NoSuchProcess):
             return False
@@ -82,6 +82,6 @@ class RegistryServer(Server):
 
     def settle(self) -> None:
         # Apicurio checks nothing by default.
-        answer = httpx.put(f"{self.url}/config", json={"compatibility": COMPATIBILITY}, timeout=10.0)
+        answer = httpx.put(f"{self.address}/config", json={"compatibility": COMPATIBILITY}, timeout=10.0)
         if answer.status_code != httpx.codes.OK:
             raise PlatformError(f"the registry did not take its compatibility rule: HTTP {answer.status_code}", "see the registry's log")

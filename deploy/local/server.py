@@ -40,6 +40,16 @@ class Server(ABC):
         """The server's own folder in the data folder."""
         return self.site.data_dir / self.name
 
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """Where clients find it, in the form they take; with the password where there is one. Known once the ports are."""
+
+    @property
+    def shown_address(self) -> str:
+        """The address as it may be shown: without a password."""
+        return self.address
+
     @abstractmethod
     def prepare(self, say: Callable[[str], None]) -> None:
         """Finds or fetches the program and makes the data folder. Blocks; raises PlatformError."""
