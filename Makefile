@@ -50,5 +50,6 @@ lock: $(VENV)/.installed ## resolves pyproject.toml into requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 -q --no-emit-index-url --generate-hashes --no-header -o requirements.lock
 
 clean: ## removes the environment, the local data and caches
+	@test ! -d .usher || test ! -x $(BIN)/python || $(BIN)/python -c 'import sys; from pathlib import Path; from deploy.local.platform import clean; sys.exit(0 if clean(Path(".usher")) else "usher is running: stop it first")'
 	rm -rf $(VENV) .usher .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
