@@ -234,9 +234,12 @@ def run_latency(rates: Sequence[int], seconds: int, partitions: int) -> None:
             print(json.dumps(line), flush=True)
 
 
-def _take(stream: Iterator[Any], count: int) -> Iterator[Any]:
-    for _ in range(count):
-        yield next(stream)
+def _take(stream: Iterator[Any], events: int) -> Iterator[Any]:
+    """The next raw events, with the consent records between them."""
+    while events:
+        one = next(stream)
+        events -= one[0] is RAW
+        yield one
 
 
 def _listen(bootstrap: str, latencies: list[float], stop: threading.Event) -> None:

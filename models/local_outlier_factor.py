@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import LocalOutlierFactor as SkLocalOutlierFactor
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # ships no types
+from threadpoolctl import ThreadpoolController  # ships no types
 
 
 @cache

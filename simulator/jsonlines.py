@@ -3,20 +3,19 @@
 Written: one object a line with the thirteen fields that every event has, `null` where there is nothing, and the optional ones where
 they hold something; `extra_metadata` is a nested object (in Avro it is the text of one). `label` is added only when asked for.
 
-Read: the same. Nothing is guessed. What an event must have and lacks, or has in another type, makes the line unreadable, with the
-reason; whether the values make sense is for validation to say. Three liberties are taken, because recordings differ in them:
-`null` stands for absent in every field that has a default; `extra_metadata` may be an object or the text of one; fields that
-`RawEvent` does not know are kept under `extra_metadata.unknown_fields`.
+Read: the same, by the mapping of `schemas.jsonevents`, which the ingest API shares. What is no event makes the line unreadable, with
+the reasons.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
+from schemas.jsonevents import event_from_json
 from schemas.records import RawEvent
 from simulator.run import LabelledEvent
 
@@ -25,11 +24,8 @@ ALWAYS: Final = (
     "ip_address", "subscription_plan", "error_code", "extra_metadata",
 )  # fmt: skip
 OPTIONAL: Final = ("payment_token", "email_hash", "user_agent", "session_id", "purpose", "consent_string", "amount", "tenant_id")
-UNKNOWN_FIELDS: Final = "unknown_fields"
 LABEL: Final = "label"
-MAX_INTEGER: Final = 2**63 - 1
-_KNOWN: Final = frozenset((*ALWAYS, *OPTIONAL))
-_DEFAULTED: Final = frozenset({"content_id", "is_eu", "has_consent"})
+_LABEL_ONLY: Final = frozenset({LABEL})
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
@@ -77,54 +73,10 @@ def _nested(text: str) -> Any:
 
 def from_json(found: Any, line_no: int = 0) -> RawEvent | Unreadable:
     """An event from a decoded JSON object. `label` is left out of it: no detector may see it. Never raises."""
-    if not isinstance(found, Mapping):
-        return Unreadable(line_no, f"an event is an object, not {type(found).__name__}")
-    fields: dict[str, Any] = {}
-    unknown: dict[str, Any] = {}
-    for name, value in found.items():
-        if name not in _KNOWN:
-            if name != LABEL:
-                unknown[name] = value
-        elif value is not None or name not in _DEFAULTED:
-            fields[name] = value
-    metadata = _metadata_text(fields.get("extra_metadata"), unknown)
-    if isinstance(metadata, Unreadable):
-        return Unreadable(line_no, metadata.reason)
-    fields["extra_metadata"] = metadata
-    moment = fields.get("timestamp")
-    if isinstance(moment, float):
-        if not moment.is_integer():
-            return Unreadable(line_no, "timestamp is a fraction: milliseconds since 1970 are whole, and seconds are not assumed")
-        fields["timestamp"] = moment = int(moment)
-    if isinstance(moment, int) and not -MAX_INTEGER <= moment <= MAX_INTEGER:
-        return Unreadable(line_no, "timestamp does not fit 64 bits")
-    try:
-        return msgspec.convert(fields, RawEvent)
-    except msgspec.ValidationError as error:
-        return Unreadable(line_no, str(error))
-
-
-def _metadata_text(value: Any, unknown: Mapping[str, Any]) -> str | Unreadable | None:
-    """Metadata as the text of one JSON object, with unknown fields in it."""
-    if value is None and not unknown:
-        return None
-    if isinstance(value, str):
-        try:
-            value = _decoder.decode(value)
-        except (msgspec.DecodeError, RecursionError):
-            return Unreadable(0, "extra_metadata is text that is not JSON")
-    if value is None:
-        value = {}
-    if not isinstance(value, Mapping):
-        return Unreadable(0, f"extra_metadata is an object or the text of one, not {type(value).__name__}")
-    if unknown:
-        if UNKNOWN_FIELDS in value:
-            return Unreadable(0, f"extra_metadata has a field {UNKNOWN_FIELDS} already")
-        value = {**value, UNKNOWN_FIELDS: unknown}
-    try:
-        return _encoder.encode(value).decode()
-    except (TypeError, ValueError, RecursionError) as error:
-        return Unreadable(0, f"extra_metadata cannot be written as JSON: {error}")
+    event = event_from_json(found, _LABEL_ONLY)
+    if isinstance(event, RawEvent):
+        return event
+    return Unreadable(line_no, "; ".join(fault.detail for fault in event))
 
 
 def read_line(line: bytes | str, line_no: int) -> Recorded | Unreadable:

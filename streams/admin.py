@@ -26,6 +26,11 @@ class GroupLag:
     committed: bool
 
 
+def _config(bootstrap_servers: str) -> dict[str, str | int]:
+    """librdkafka tells at level 6 how it shuts a short-lived client down; warnings and worse are enough."""
+    return {"bootstrap.servers": bootstrap_servers, "log_level": 4}
+
+
 def _event_topic(topic: Topic, partitions: int, replicas: int) -> NewTopic:
     config: dict[str, str] = {"cleanup.policy": "compact" if topic.compacted else "delete"}
     if topic.retention_ms is not None and not topic.compacted:
@@ -61,7 +66,7 @@ def create_topics(bootstrap_servers: str, wanted: Iterable[NewTopic], timeout_s:
         KafkaException: Kafka is away or refuses.
         TimeoutError: the topics were not usable in time.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin = AdminClient(_config(bootstrap_servers))
     wanted = list(wanted)
     known = set(admin.list_topics(timeout=timeout_s).topics)
     missing = [topic for topic in wanted if topic.topic not in known]
@@ -92,7 +97,7 @@ def end_offsets(bootstrap_servers: str, topics: Iterable[str], timeout_s: float 
     Raises:
         KafkaException: Kafka is away.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin = AdminClient(_config(bootstrap_servers))
     found = admin.list_topics(timeout=timeout_s).topics
     asked = {TopicPartition(name, part): OffsetSpec.latest() for name in topics if name in found for part in found[name].partitions}
     if not asked:
@@ -107,7 +112,7 @@ def committed_offsets(bootstrap_servers: str, group: str, timeout_s: float = 10.
     Raises:
         KafkaException: Kafka is away.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin = AdminClient(_config(bootstrap_servers))
     future = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=timeout_s)[group]
     try:
         partitions = future.result(timeout_s).topic_partitions
