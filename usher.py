@@ -20,6 +20,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from schemas.codec import Codec
+    from schemas.topics import Topic
     from streams.flow import Topology
     from streams.settings import Settings
 
@@ -68,8 +69,15 @@ def _codec(settings: Settings) -> Codec:
     return make_codec(settings.registry_url, ALL)
 
 
+def _default_topology() -> Topology:
+    """The flow with the settings' defaults, whatever this machine's environment says: what is computed from a file depends on the file alone."""
+    from streams.settings import Settings
+
+    return _topology(Settings.model_construct())
+
+
 def _fail(message: str) -> NoReturn:
-    notes.print(f"[red]{message}[/red]")
+    notes.print(message, style="red", markup=False)
     raise typer.Exit(1)
 
 
@@ -309,20 +317,26 @@ def replay(
     file: Annotated[str, typer.Argument(help="JSON lines of events; '-' for standard input.")],
     out: Annotated[Path, typer.Option(help="Folder for decisions.jsonl, alerts.jsonl, violations.jsonl and dead.jsonl.")],
 ) -> None:
-    """Runs the whole topology in memory over recorded events. The same input gives the same bytes."""
+    """Runs the whole topology in memory over recorded events. The same input gives the same bytes, on every machine of a kind.
+
+    Every event arrives at its own time (UTC where it names no offset). `USHER_…` variables and `.env` are not read: bounds such as the
+    largest event or the unknown event types are those that `docs/settings.md` lists as defaults.
+    """
     from commands.inputs import inputs_of, recorded_lines
     from streams.replay import replay_to_files
 
-    settings = _settings()
     started = time.monotonic()
     with notes.status("replaying") as status:
         inputs = inputs_of(recorded_lines(_read_lines(file)), lambda one: _fail(f"line {one.line_no}: {one.reason}"))
-        totals = replay_to_files(
-            _topology(settings),
-            inputs,
-            out,
-            lambda t: status.update(f"{t.events:,} events, {t.decisions:,} decisions, {t.alerts:,} alerts"),
-        )
+        try:
+            totals = replay_to_files(
+                _default_topology(),
+                inputs,
+                out,
+                lambda t: status.update(f"{t.events:,} events, {t.decisions:,} decisions, {t.alerts:,} alerts"),
+            )
+        except OSError as error:
+            _fail(f"{out}: {error.strerror}")
     seconds = time.monotonic() - started
     notes.print(
         f"{totals.events:,} records: {totals.decisions:,} decisions, {totals.alerts:,} alerts, {totals.violations:,} violations, "
@@ -332,7 +346,7 @@ def replay(
 
 @cli.command()
 def status(as_json: Annotated[bool, typer.Option("--json", help="One JSON object for programs.")] = False) -> None:
-    """Shows URLs, counts, rates and how far each stage is behind."""
+    """Shows URLs, counts, rates, how far each stage is behind, and which stages nobody runs. Exit status 1 where a part is away."""
     from commands.status import print_status, read_everything
 
     settings = _settings()
@@ -446,13 +460,16 @@ def evaluate_anomaly(file: Annotated[Path, typer.Argument(help="An .npz file wit
 
 @evaluate_cli.command("decisions")
 def evaluate_decisions(file: Annotated[str, typer.Argument(help="JSON lines of events with a `label`; '-' for standard input.")]) -> None:
-    """Replays labelled events through all stages and prints precision, recall and delays as JSON."""
+    """Replays labelled events through all stages and prints precision, recall and delays as JSON.
+
+    As `usher replay`, it takes the settings' defaults and reads no environment. Lines that are not events end it with exit status 1.
+    """
     import msgspec
 
     from commands.evaluate import decision_report
 
     with notes.status("replaying"):
-        report = decision_report(_topology(_settings()), _read_lines(file), lambda one: _fail(f"line {one.line_no}: {one.reason}"))
+        report = decision_report(_default_topology(), _read_lines(file), lambda one: _fail(f"line {one.line_no}: {one.reason}"))
     print(msgspec.json.encode(report).decode())
 
 
@@ -470,6 +487,30 @@ def evaluate_inspect(file: Annotated[Path, typer.Argument(help="JSON lines with 
     notes.print(f"{cost_us:.1f} µs a text")
 
 
+@contextmanager
+def _kafka_needed() -> Iterator[None]:
+    """Ends the command with one line where Kafka is away or takes nothing."""
+    from confluent_kafka import KafkaException
+
+    from streams.publish import ProduceError
+
+    try:
+        yield
+    except KafkaException as error:
+        _fail(f"Kafka: {error.args[0].str()}")
+    except (ProduceError, TimeoutError) as error:
+        _fail(f"Kafka: {error}")
+
+
+def _topic_called(name: str) -> Topic:
+    from commands.dead import topic_called
+
+    try:
+        return topic_called(name)
+    except KeyError:
+        _fail(f"there is no topic {name}; see `usher topics list`")
+
+
 @dead_cli.command("list")
 def dead_list() -> None:
     """Counts dead letters by topic, stage and reason."""
@@ -479,7 +520,9 @@ def dead_list() -> None:
     from schemas.topics import ALL
 
     table = Table("topic", "stage", "reason", "letters")
-    for (topic, stage, reason), count in count_reasons(read_dead(_settings().bootstrap_servers, ALL)).most_common():
+    with _kafka_needed():
+        counts = count_reasons(read_dead(_settings().bootstrap_servers, ALL))
+    for (topic, stage, reason), count in counts.most_common():
         table.add_row(topic, stage, reason, f"{count:,}")
     console.print(table)
 
@@ -487,26 +530,26 @@ def dead_list() -> None:
 @dead_cli.command("show")
 def dead_show(
     topic: Annotated[str, typer.Argument(help="Topic the records were refused on.")] = "ott.events.raw.v1",
-    count: Annotated[int, typer.Option(help="How many of the newest.")] = 10,
+    count: Annotated[int, typer.Option(help="How many of the newest.", min=1)] = 10,
     reason: Annotated[str | None, typer.Option(help="Only with this reason.")] = None,
 ) -> None:
     """Shows the newest dead letters of a topic: reasons, where they lie, and the record as far as it can be read."""
-    from collections import deque
+    import heapq
 
-    from commands.dead import read_dead, readable, topic_called
+    from rich.text import Text
+
+    from commands.dead import read_dead, readable
 
     settings = _settings()
-    try:
-        wanted = topic_called(topic)
-    except KeyError:
-        _fail(f"there is no topic {topic}; see `usher topics list`")
+    wanted = _topic_called(topic)
+    with _kafka_needed():
+        letters = (one for one in read_dead(settings.bootstrap_servers, [wanted]) if reason is None or reason in one.reasons)
+        newest = heapq.nlargest(count, letters, key=lambda one: (one.timestamp_ms, one.partition, one.offset))
     codec = _codec(settings)
-    letters = (one for one in read_dead(settings.bootstrap_servers, [wanted]) if reason is None or reason in one.reasons)
-    for one in deque(letters, maxlen=count):
-        console.print(
-            f"[bold]{one.topic.dead} {one.partition}:{one.offset}[/bold] by {one.stage}, attempt {one.attempts}: {one.message}",
-            highlight=False,
-        )
+    for one in reversed(newest):
+        line = Text(f"{one.topic.dead} {one.partition}:{one.offset}", style="bold")
+        line.append(f" by {one.stage}, attempt {one.attempts}: {one.message}", style="not bold")
+        console.print(line)
         console.print(readable(one, codec), markup=False, highlight=False)
 
 
@@ -514,30 +557,47 @@ def dead_show(
 def dead_replay(
     topic: Annotated[str, typer.Argument(help="Topic the records were refused on.")] = "ott.events.raw.v1",
     reason: Annotated[str | None, typer.Option(help="Only with this reason.")] = None,
-    max_attempts: Annotated[int, typer.Option(help="Leave records that have been tried so often.")] = 3,
+    max_attempts: Annotated[int, typer.Option(help="Leave records that have been tried so often.", min=1)] = 3,
+    again: Annotated[bool, typer.Option("--all", help="Send what earlier replays took, too.")] = False,
 ) -> None:
-    """Sends dead letters back to their topic, after what refused them was mended. Bytes are untouched, attempts are counted."""
-    from commands.dead import read_dead, send_back, topic_called
-    from streams.publish import ProduceError
+    """Sends dead letters back, after what refused them was mended. Bytes are untouched, attempts are counted.
+
+    A second call sends only letters that came since: Kafka keeps how far the first one got, in consumer group `usher-dead-replay`, as
+    long as the broker keeps offsets (`offsets.retention.minutes`, 7 days by default). Letters of events that were already counted cannot be
+    sent back and are named.
+    """
+    from commands.dead import replay_dead
 
     settings = _settings()
-    try:
-        wanted = topic_called(topic)
-        letters = (one for one in read_dead(settings.bootstrap_servers, [wanted]) if reason is None or reason in one.reasons)
-        done = send_back(settings.bootstrap_servers, letters, max_attempts)
-    except KeyError:
-        _fail(f"there is no topic {topic}; see `usher topics list`")
-    except ProduceError as error:
-        _fail(str(error))
-    notes.print(f"{done.sent:,} sent back, {done.left:,} left because they were tried {max_attempts} times")
+    wanted = _topic_called(topic)
+    with _kafka_needed():
+        done = replay_dead(settings.bootstrap_servers, _codec(settings), wanted, reason, max_attempts, again)
+    notes.print(f"{done.sent:,} sent back")
+    if done.earlier:
+        notes.print(f"{done.earlier:,} passed over: an earlier replay took them (--all sends them again)")
+    if done.exhausted:
+        notes.print(
+            f"{done.exhausted:,} left: they were tried {max_attempts} times (--all --max-attempts {max_attempts + 1} tries once more)"
+        )
+    for why, count in done.refused.items():
+        notes.print(f"{count:,} cannot be sent back: {why}", style="yellow", markup=False)
 
 
 @cli.command()
-def docs() -> None:
+def docs(
+    tables: Annotated[bool, typer.Option("--tables", help="docs/tables.md too, from the migrated database at USHER_POSTGRES_DSN.")] = False,
+) -> None:
     """Writes the generated documents under docs/."""
-    from commands.docs import write_all
+    from commands.docs import TABLES, write_all, write_tables
 
     changed = write_all()
+    if tables:
+        import psycopg
+
+        try:
+            changed += [TABLES] if write_tables(_settings().postgres_dsn) else []
+        except psycopg.Error as error:
+            _fail(f"Postgres: {error}")
     notes.print(f"written: {', '.join(changed)}" if changed else "every generated document is current")
 
 

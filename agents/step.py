@@ -76,8 +76,11 @@ class Memory(Protocol):
     def restore(self, snapshot: bytes | None, items: Iterable[tuple[str, Any]]) -> None:
         """Takes up the last snapshot and the partition's keyed state, after recovery and before the first batch."""
 
-    def snapshot(self) -> bytes | None:
-        """The state to keep (at most 4 MB), or None while too little has changed to be worth writing."""
+    def snapshot(self, leaving: bool = False) -> bytes | None:
+        """The state to keep (at most 4 MB), or None while too little has changed to be worth writing.
+
+        `leaving`: the partition goes to another worker, so that anything new is worth it.
+        """
 
 
 class Step(Protocol):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from deploy import dictionary
 from rules.faults import render_catalogue
 from rules.packs import load_packs
 from rules.policy import default_policy
@@ -101,14 +102,26 @@ GENERATED: Final[dict[str, Callable[[], str]]] = {
     "decisions.md": _decisions,
 }
 """File below `docs/` to what must stand in it. `docs/tables.md` is rendered from a migrated database instead (`usher docs --tables`)."""
+TABLES: Final = "tables.md"
 
 
 def write_all() -> list[str]:
     """Writes what is out of date; returns the names of the files that changed."""
-    changed = []
-    for name, render in GENERATED.items():
-        path, text = DOCS / name, render()
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
-            changed.append(name)
-    return changed
+    return [name for name, render in GENERATED.items() if _write(DOCS / name, render())]
+
+
+def write_tables(dsn: str) -> bool:
+    """Writes `tables.md` from the comments in a migrated database; returns whether it changed.
+
+    Raises:
+        psycopg.Error: the database is away or not migrated.
+    """
+    return _write(DOCS / TABLES, dictionary.render(dsn))
+
+
+def _write(path: Path, text: str) -> bool:
+    """Writes a document where it is out of date."""
+    if path.exists() and path.read_text() == text:
+        return False
+    path.write_text(text)
+    return True

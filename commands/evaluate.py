@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable
 from gzip import open as open_gzip
 from pathlib import Path
 
@@ -30,19 +31,22 @@ def anomaly_report(path: Path) -> AnomalyReport:
         UnreadableFile: it is no .npz file with these arrays.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            rows, truth = np.asarray(arrays["X"], dtype=np.float64), np.asarray(arrays["y"]).ravel()
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        arrays = np.load(path, allow_pickle=False)
+        if isinstance(arrays, np.ndarray):
+            raise UnreadableFile(f"{path}: one array without a name; `X` and `y` are needed")
+        with arrays:
+            rows, truth = np.asarray(arrays["X"], dtype=np.float64), np.asarray(arrays["y"], dtype=np.float64).ravel() != 0
+    except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise UnreadableFile(f"{path}: {error}") from error
     started = time.process_time()
     try:
-        report = evaluate_anomaly(rows, truth)
+        report = evaluate_anomaly(rows, truth.astype(np.int64))
     except ValueError as error:
         raise UnreadableFile(f"{path}: {error}") from error
     return msgspec.structs.replace(report, events_per_s=round(len(rows) / max(1e-9, time.process_time() - started), 1))
 
 
-def decision_report(topology: Topology, lines: Iterator[bytes], on_unreadable: Report) -> DecisionReport:
+def decision_report(topology: Topology, lines: Iterable[bytes], on_unreadable: Report) -> DecisionReport:
     """Replays labelled events and compares the decisions with the labels, which no stage sees.
 
     An event without a decision (a dead letter, a repeat) is left out, and so is one without a label.
@@ -80,7 +84,7 @@ def inspection_report(path: Path) -> tuple[tuple[InspectionRow, ...], float]:
     try:
         with opener(path, "rb") as lines:
             rows = [decode(line) for line in lines if line.strip()]
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, EOFError, zlib.error, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnreadableFile(f"{path}: {error}") from error
     started = time.process_time()
     table = evaluate_inspection(rows)

@@ -119,6 +119,7 @@ class Ensemble:
         self.pending: list[Pending] = []
         self.metrics = Metrics()
         self._kept_at = 0
+        self._kept_fits = 0
 
     def score_then_learn(self, X: NDArray[np.float32], trusted: Sequence[bool] | None = None) -> Scored:
         """Scores the rows of `X` (n, features) by what was learned up to the last epoch boundary; learns at boundaries they reach.
@@ -222,13 +223,17 @@ class Ensemble:
         """
         if snapshot is not None:
             checkpoint.load(self, snapshot)
-            self._kept_at = self.events
+            self._kept_at, self._kept_fits = self.events, self.fits
 
-    def snapshot(self) -> bytes | None:
-        """The whole state, at most 1 MB; None while fewer than `keep_every` events came since the last one."""
-        if self.events - self._kept_at < self.config.keep_every:
+    def snapshot(self, leaving: bool = False) -> bytes | None:
+        """The whole state, at most 1 MB; None while fewer than `keep_every` events and no fit came since the last one.
+
+        `leaving`: None only when nothing came since.
+        """
+        new = self.events - self._kept_at
+        if new == 0 or (new < self.config.keep_every and self.fits == self._kept_fits and not leaving):
             return None
-        self._kept_at = self.events
+        self._kept_at, self._kept_fits = self.events, self.fits
         return checkpoint.dump(self)
 
     def fit(self) -> None:

@@ -44,7 +44,7 @@ class RingGraph:
         for graph in self.tenants.values():
             graph.regroup(set(graph.proofs))
 
-    def snapshot(self) -> bytes | None:
+    def snapshot(self, leaving: bool = False) -> bytes | None:
         """None: the keyed state is enough."""
         return None
 

@@ -15,8 +15,10 @@ from typing import Any, Final
 
 import fastavro
 import msgspec
+from fastavro.read import SchemaResolutionError
 
 from schemas import records
+from schemas.foreign import Unreadable, parse_writer
 from schemas.records import RECORDS, Compliance, Event, Network, Score, Verdict
 from schemas.store import Released, released, self_contained, without_logical_types
 
@@ -73,6 +75,16 @@ def _parse(schema: Any) -> Any:
     return fastavro.parse_schema(without_logical_types(schema))
 
 
+def _writer_of(version: Released) -> Any:
+    """As `Codec._writer`, or the `Unreadable` that says why there is none."""
+    try:
+        writer = parse_writer(version.schema)
+    except Unreadable as problem:
+        return problem
+    same = without_logical_types(version.schema) == without_logical_types(self_contained(version.record))
+    return None if same else writer
+
+
 class _Piece:
     """Reader and writer of one piece or plain record."""
 
@@ -103,7 +115,7 @@ class SchemaIds:
         self.current[one.record] = one.id
 
     def find(self, schema_id: int) -> Released | None:
-        """The version with this id, or None. A registry's ids override this and look there."""
+        """The version with this id, or None. Ids of a registry override this, look there, and raise when the registry cannot say."""
         return self.by_id.get(schema_id)
 
 
@@ -115,8 +127,7 @@ class Codec:
         self._plain = {name: _Piece(name) for name in RECORDS}
         self._pieces = [_Piece(f"ott.{kind.__name__}") for kind in PIECES.values()]
         self._whole = {name: _parse(self_contained(name)) for name in CASE_RECORDS}
-        self._same: dict[int, bool] = {}
-        self._foreign: dict[int, Any] = {}
+        self._writers: dict[int, Any] = {}
 
     def header(self, name: str) -> bytes:
         """The five bytes before a body of record `name`."""
@@ -150,6 +161,9 @@ class Codec:
 
         Raises:
             DecodeError: with code empty-value, bad-magic, unknown-schema-id, wrong-schema, truncated, trailing-bytes or wrong-types.
+                Nothing else comes of bytes, whatever they are and whatever schema their id names.
+            Exception: what `ids.find` raises when it cannot say what an id is. That is no fault of the record: nothing may be
+                concluded from it, the batch has to be read again.
         """
         if not data:
             raise DecodeError("empty-value", "the value is null or empty")
@@ -164,11 +178,14 @@ class Codec:
         name = version.record
         if expected is not None and name != expected:
             raise DecodeError("wrong-schema", f"schema id {schema_id} is {name}, not {expected}")
+        if name not in RECORDS:
+            raise DecodeError("wrong-schema", f"schema id {schema_id} is {name}, which is none of Usher's records")
+        writer = self._writer(version)
         stream = io.BytesIO(data)
         stream.seek(HEADER.size)
         try:
-            if not self._is_current(version):
-                return self._decode_older(stream, version)
+            if writer is not None:
+                return self._decode_older(stream, name, writer)
             if name in CASE_RECORDS:
                 return self._decode_case(stream, data, CASE_RECORDS.index(name) + 1)
             found = fastavro.schemaless_reader(stream, self._plain[name].schema, None)
@@ -176,6 +193,9 @@ class Codec:
             return msgspec.convert(found, RECORDS[name])
         except DecodeError:
             raise
+        except SchemaResolutionError as error:
+            # Some differences only show at the value: a branch of a union that ours does not have.
+            raise DecodeError("wrong-schema", f"schema id {schema_id} does not resolve to {name}") from error
         except (EOFError, IndexError, struct.error) as error:
             raise DecodeError("truncated", f"the body ends early ({type(error).__name__})") from error
         except (msgspec.ValidationError, UnicodeDecodeError, ValueError, TypeError, OverflowError, MemoryError, KeyError) as error:
@@ -186,12 +206,14 @@ class Codec:
         if left:
             raise DecodeError("trailing-bytes", f"{left} bytes follow the record")
 
-    def _is_current(self, version: Released) -> bool:
-        same = self._same.get(version.id)
-        if same is None:
-            same = without_logical_types(version.schema) == without_logical_types(self_contained(version.record))
-            self._same[version.id] = same
-        return same
+    def _writer(self, version: Released) -> Any:
+        """The writer's schema to resolve from; None where its bytes are laid out as ours are."""
+        if version.id not in self._writers:
+            self._writers[version.id] = _writer_of(version)
+        writer = self._writers[version.id]
+        if isinstance(writer, Unreadable):
+            raise DecodeError("wrong-schema", f"schema id {version.id} cannot be used: {writer}")
+        return writer
 
     def _decode_case(self, stream: io.BytesIO, data: bytes, count: int) -> Case:
         found: list[Any] = []
@@ -205,17 +227,15 @@ class Codec:
         self._check_end(stream, data)
         return _case(found, tuple(parts))
 
-    def _decode_older(self, stream: io.BytesIO, version: Released) -> msgspec.Struct | Case:
+    def _decode_older(self, stream: io.BytesIO, name: str, writer: Any) -> msgspec.Struct | Case:
         """Reads with the writer's schema and resolves to ours (Avro 1.12 specification, "Schema Resolution")."""
-        if version.id not in self._foreign:
-            self._foreign[version.id] = _parse(version.schema)
-        reader = self._whole.get(version.record) or self._plain[version.record].schema
-        found = fastavro.schemaless_reader(stream, self._foreign[version.id], reader)
+        reader = self._whole.get(name) or self._plain[name].schema
+        found = fastavro.schemaless_reader(stream, writer, reader)
         self._check_end(stream, stream.getvalue())
-        if version.record in CASE_RECORDS:
+        if name in CASE_RECORDS:
             names: Mapping[str, Any] = found
             return _case([msgspec.convert(names[key], kind) for key, kind in PIECES.items() if key in names])
-        return msgspec.convert(found, RECORDS[version.record])
+        return msgspec.convert(found, RECORDS[name])
 
 
 __all__ = ["CASE_RECORDS", "PIECES", "Case", "Codec", "DecodeError", "SchemaIds", "records"]

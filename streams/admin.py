@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
@@ -18,12 +19,22 @@ DEAD_MAX_BYTES = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class GroupLag:
-    """How far a consumer group is behind on one topic: records not yet committed, over all partitions; whether it ever committed."""
+    """How far a consumer group is behind on one topic.
+
+    Attributes:
+        group, topic: whose lag, on what.
+        lag: records the log holds that are not committed, over all partitions.
+        committed: whether the group ever committed an offset of the topic.
+        members: consumers in the group now. Without any, nobody works on the lag; the group may be that of a former set-up.
+        reads: topics its members were given partitions of.
+    """
 
     group: str
     topic: str
     lag: int
     committed: bool
+    members: int
+    reads: frozenset[str]
 
 
 def _config(bootstrap_servers: str) -> dict[str, str | int]:
@@ -124,21 +135,58 @@ def committed_offsets(bootstrap_servers: str, group: str, timeout_s: float = 10.
 
 
 def lags(bootstrap_servers: str, groups: dict[str, tuple[str, ...]], timeout_s: float = 10.0) -> list[GroupLag]:
-    """Lag of each group on each of its topics; a topic that a group never committed counts from its first record.
+    """Lag of each group on each of its topics. What retention has deleted is no lag: counted is from the commit or the log's start.
 
     Raises:
         KafkaException: Kafka is away.
+        TimeoutError: it does not answer in time.
     """
-    ends = end_offsets(bootstrap_servers, {topic for topics in groups.values() for topic in topics}, timeout_s)
+    topics = {topic for wanted in groups.values() for topic in wanted}
+    ends = end_offsets(bootstrap_servers, topics, timeout_s)
+    admin = AdminClient(_config(bootstrap_servers))
+    asked = {place: OffsetSpec.earliest() for place in ends}
+    starts = {place: future.result(timeout_s).offset for place, future in admin.list_offsets(asked).items()} if asked else {}
+    members = {group: _members(future, timeout_s) for group, future in admin.describe_consumer_groups(list(groups)).items()}
     found = []
-    for group, topics in groups.items():
+    for group, wanted in groups.items():
         committed = committed_offsets(bootstrap_servers, group, timeout_s)
-        for topic in topics:
+        reads = frozenset(place.topic for member in members[group] for place in member.assignment.topic_partitions)
+        for topic in wanted:
             behind = sum(
-                max(0, end - committed.get((place.topic, place.partition), 0)) for place, end in ends.items() if place.topic == topic
+                max(0, end - max(committed.get((place.topic, place.partition), 0), starts[place]))
+                for place, end in ends.items()
+                if place.topic == topic
             )
-            found.append(GroupLag(group, topic, behind, any(name == topic for name, _ in committed)))
+            known = any(name == topic for name, _ in committed)
+            found.append(GroupLag(group, topic, behind, known, len(members[group]), reads))
     return found
+
+
+def _members(described: Any, timeout_s: float) -> list[Any]:
+    """The members of a group; none for a group that does not exist."""
+    try:
+        return list(described.result(timeout_s).members)
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+            return []
+        raise
+
+
+def forget_group(bootstrap_servers: str, group: str, timeout_s: float = 10.0) -> bool:
+    """Deletes a consumer group with its offsets; False where it has members, and so stays. A group that does not exist is forgotten.
+
+    Raises:
+        KafkaException: Kafka is away or refuses.
+    """
+    admin = AdminClient(_config(bootstrap_servers))
+    try:
+        admin.delete_consumer_groups([group], request_timeout=timeout_s)[group].result(timeout_s)
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.NON_EMPTY_GROUP:
+            return False
+        if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
+            raise
+    return True
 
 
 def read_all(bootstrap_servers: str, topic: str, timeout_s: float = 30.0) -> list[object]:

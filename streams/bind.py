@@ -5,14 +5,13 @@ One Faust message is a whole batch: all records of one fetch of one partition. T
     compute on an overlay -> produce all outputs, wait for every ack -> check the fence -> write state -> ack the batch
 
 so that a crash before the state recomputes the same outputs and a crash after it skips what the state has seen. Each cure
-for a fault of Faust's is a small named class here, with a test in tests/faults/test_cures.py that fails without it.
+for a fault of Faust's is a small named class here, with a test in tests/unit/test_bind_cures.py that fails without it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
@@ -32,17 +31,13 @@ from faust.types import TP
 
 from agents.step import Memory
 from streams.chain import Chain, Change, ReadTable, Source
+from streams.fence import EXIT_BUG, Fence, end_process
 from streams.flow import Table
 from streams.metrics import Metrics
 from streams.publish import BatchPublisher
 from streams.settings import Settings
 
 log: Final = structlog.get_logger("usher.bind")
-
-EXIT_BUG: Final = 70
-"""Exit status when a batch failed for a reason that is no record's fault; the supervisor starts the worker again."""
-EXIT_FENCED: Final = 75
-"""Exit status when a batch took so long that another worker may own the partition by now."""
 
 ROCKSDB_OPTIONS: Final = {
     "write_buffer_size": 8 << 20,
@@ -51,6 +46,13 @@ ROCKSDB_OPTIONS: Final = {
     "target_file_size_base": 16 << 20,
 }
 """Per table partition. RocksDB's defaults in Faust reserve 2 GiB of cache and 192 MiB of buffers for each."""
+
+SNAPSHOT_KEY: Final = b"snapshot"
+
+
+def group_of(stage: str) -> str:
+    """Consumer group of the hop that begins with this stage."""
+    return f"usher-{stage}"
 
 
 class PartitionBatch:
@@ -230,14 +232,6 @@ TRANSPORTS.aliases["usher"] = "streams.bind:Transport"
 STORES.aliases["usher"] = "streams.bind:PartitionStore"
 
 
-def end_process(status: int, reason: str, **facts: object) -> None:
-    """Ends the process at once, so that nothing more is written or acked. The supervisor starts it again."""
-    log.error("worker ends at once", reason=reason, **facts)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
-
-
 class Hop:
     """A chain of stages as one Faust app and consumer group.
 
@@ -246,6 +240,7 @@ class Hop:
         settings: of the process.
         publisher: shared by the hops of the process.
         metrics: shared likewise.
+        fence: shared likewise.
         clock_ms: wall clock, Unix ms.
     """
 
@@ -255,28 +250,45 @@ class Hop:
         settings: Settings,
         publisher: BatchPublisher,
         metrics: Metrics,
+        fence: Fence,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self.chain = chain
-        self.group = f"usher-{chain.name}"
+        self.group = group_of(chain.name)
         self.settings = settings
         self.publisher = publisher
         self.metrics = metrics
+        self.fence = fence
         self.clock_ms = clock_ms
-        self.fence_s = settings.session_timeout_s / 2
         self._memories: dict[int, dict[str, Memory]] = {}
         self._locks: dict[int, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
         self.app = self._make_app()
         self.tables = {table.name: self._make_table(table) for table in chain.tables}
         self._topics = self.app.topic(*(topic.name for topic in chain.topics), schema=BatchSchema())
         self.app.agent(self._topics, name=f"hop_{chain.name}", concurrency=1)(self._take_batches)
         self.app.on_partitions_revoked.connect(self._on_revoked)
+        metrics.ready.labels(chain.name).set_function(lambda: self.ready)
+
+    @property
+    def failure(self) -> str | None:
+        """Why the app does not work any more; None while it does. Faust notes a crash and leaves the process standing."""
+        services = (self.app, self.app._consumer, getattr(self.app._consumer, "_thread", None), self.app._fetcher, self.app.tables.recovery)
+        for service in services:
+            if service is not None and service.crashed:
+                return f"{type(service).__name__} crashed: {service.crash_reason!r}"
+        if self.app.should_stop and not self._stopping:
+            return "the Faust app stopped by itself"
+        return None
 
     @property
     def ready(self) -> bool:
-        """Whether partitions are assigned (or none are left for this worker) and tables are recovered."""
-        return bool(self.app.tables.actives_ready or (self.app.started and not self.tables and not self.app.rebalancing))
+        """Whether the group has been joined, tables are recovered, and Kafka's group coordinator answers."""
+        thread = getattr(self.app._consumer, "_thread", None)
+        coordinator = getattr(getattr(thread, "_consumer", None), "_coordinator", None)
+        known = getattr(coordinator, "coordinator_id", None) is not None
+        return bool(known and self.app.tables.actives_ready and not self.app.rebalancing and self.failure is None and not self._stopping)
 
     def _make_app(self) -> faust.App:
         conf = self.settings
@@ -320,11 +332,9 @@ class Hop:
     async def _finish(self, event: Any) -> None:
         """Processes one batch and acks it. Nothing escapes: an exception in an agent would be acked by Faust."""
         message = event.message
-        started = time.monotonic()
         try:
-            lock = self._locks.setdefault(message.partition, asyncio.Lock())
-            async with lock:  # topics of one partition share its tables
-                await self._process(message, started)
+            async with self._lock(message.partition):
+                await self._process(message)
         except asyncio.CancelledError:
             raise  # the process is stopping: the batch stays unacked and is read again
         except BaseException as error:  # a bug or a broken dependency: end before anything is acked
@@ -333,33 +343,30 @@ class Hop:
         event.ack()
         self.app.consumer.release(message.tp)
 
-    async def _process(self, message: Any, started: float) -> None:
+    def _lock(self, partition: int) -> asyncio.Lock:
+        """Topics of one partition share its tables, so their batches take turns."""
+        return self._locks.setdefault(partition, asyncio.Lock())
+
+    async def _process(self, message: Any) -> None:
         partition = message.partition
-        records = [Source(r.partition, r.offset, r.timestamp, r.key, r.value, r.headers) for r in message.value]
         memories = self._memories_of(partition)
+        began_s = self.fence.clock()
+        records = [Source(r.partition, r.offset, r.timestamp, r.key, r.value, r.headers) for r in message.value]
         plan = self.chain.run(message.topic, records, lambda table: self._store(table).read(partition), memories, self.clock_ms())
         if plan.messages:
             await self.publisher.publish(plan.messages)
         for change in plan.changes:
-            await self._write(change, partition, started)
-        await self._save_memories(partition, started)
-        self.metrics.batch_done(
-            self.chain.name, message.topic, partition, message.offset, len(records), plan.counts, time.monotonic() - started
-        )
+            await self._write(change, partition, began_s)
+        await self._save_memories(partition, began_s)
+        seconds = self.fence.clock() - began_s
+        self.metrics.batch_done(self.chain.name, message.topic, partition, message.offset, len(records), plan.counts, seconds)
 
-    async def _write(self, change: Change, partition: int, started: float) -> None:
+    async def _write(self, change: Change, partition: int, began_s: float) -> None:
         """Changelog first, then the local store. The fence stands before each: a zombie must not write stale state."""
-        self._check_fence(started)
+        self.fence.check(began_s)
         offset = await self.publisher.publish_to(change.table.changelog, partition, change.values.items())
-        self._check_fence(started)
+        self.fence.check(began_s)
         self._store(change.table).write(partition, change.values, offset)
-
-    def _check_fence(self, started: float) -> None:
-        elapsed_s = time.monotonic() - started
-        if elapsed_s > self.fence_s:
-            end_process(
-                EXIT_FENCED, "the batch took longer than half the session timeout", hop=self.chain.name, elapsed_s=round(elapsed_s, 1)
-            )
 
     def _store(self, table: Table) -> PartitionStore:
         return self.tables[table.name].data  # type: ignore[no-any-return]
@@ -373,22 +380,33 @@ class Hop:
                 if stage.memory is not None:
                     memory = found[stage.name] = stage.memory()
                     if stage.snapshots is not None:
-                        memory.restore(self._store(stage.snapshots).read(partition)(b"snapshot"), ())
+                        memory.restore(self._store(stage.snapshots).read(partition)(SNAPSHOT_KEY), ())
                     elif stage.table is not None:
                         memory.restore(None, self.chain.items(stage, self._store(stage.table).items(partition)))
         return found
 
-    async def _save_memories(self, partition: int, started: float) -> None:
+    async def _save_memories(self, partition: int, began_s: float, leaving: bool = False) -> None:
         for stage in self.chain.stages:
             if stage.snapshots is not None:
-                snapshot = self._memories[partition][stage.name].snapshot()
+                snapshot = self._memories[partition][stage.name].snapshot(leaving)
                 if snapshot is not None:
-                    await self._write(Change(stage.snapshots, {b"snapshot": snapshot}), partition, started)
+                    await self._write(Change(stage.snapshots, {SNAPSHOT_KEY: snapshot}), partition, began_s)
+
+    async def _leave(self, partitions: set[int]) -> None:
+        """Saves what the partitions' memories have learned, for whoever works on them next, and forgets it here."""
+        for partition in partitions & self._memories.keys():
+            async with self._lock(partition):
+                await self._save_memories(partition, self.fence.clock(), leaving=True)
+            del self._memories[partition]
 
     async def _on_revoked(self, app: Any, revoked: set[TP], **_: Any) -> None:
-        """Partitions may come back changed by another worker: their memories are taken up anew."""
+        """Faust has stopped the flow and waited for the batches in flight. Partitions may come back changed by another worker."""
+        try:
+            await self._leave({tp.partition for tp in revoked})
+        except Exception as error:  # noqa: BLE001 - Faust would only log it; the process ends
+            end_process(EXIT_BUG, f"leaving partitions: {type(error).__name__}: {error}", hop=self.chain.name)
         for tp in revoked:
-            self._memories.pop(tp.partition, None)
+            self.metrics.forget(self.chain.name, tp.topic, tp.partition)
 
     async def start(self) -> None:
         """Starts consuming; returns when the app runs, before tables are recovered."""
@@ -396,7 +414,12 @@ class Hop:
         await self.app.start()
 
     async def stop(self) -> None:
-        """Stops fetching, waits for the batches in flight, commits and leaves the group."""
-        await self.app.stop()
-        if self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Stops fetching, finishes the batches in flight, saves memories, commits and leaves the group."""
+        self._stopping = True
+        if self.app._consumer is not None:
+            self.app._consumer.stop_flow()
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+        await self._leave(set(self._memories))
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.app.stop()

@@ -16,7 +16,7 @@ from agents.step import Fault, Memory, Outputs, Received
 from schemas.codec import Case, Codec, DecodeError
 from schemas.records import Origin
 from schemas.topics import RAW, Topic
-from streams.dead_letters import Headers, dead_letter_headers
+from streams.dead_letters import Headers, dead_letter_headers, storable
 from streams.flow import Stage, Table
 
 ReadTable = Callable[[bytes], bytes | None]
@@ -241,7 +241,8 @@ class Chain:
 
     def _bury(self, stage: Stage, topic: Topic, source: Source, faults: Sequence[Fault], plan: Plan, count: StageCount) -> None:
         headers = dead_letter_headers(topic.name, source.partition, source.offset, stage.name, faults, source.headers)
-        plan.messages.append(Message(topic.dead, source.key, source.value, headers))
+        value, notes = storable(source.value)
+        plan.messages.append(Message(topic.dead, source.key, value, headers + notes))
         count.dead += 1
 
 

@@ -1,7 +1,12 @@
-"""Dead letters: key and value bytes untouched, the reasons in headers as Kafka Connect writes them (KIP-298) and our own."""
+"""Dead letters: key and value bytes untouched, the reasons in headers as Kafka Connect writes them (KIP-298) and our own.
+
+One exception: a value that is so large uncompressed that no topic could take it again (a gateway can get it past the broker, which looks
+at compressed bytes only) is cut, with its length and SHA-256 beside it; the original lies where the headers say.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -12,6 +17,22 @@ REASONS: Final = "usher.reasons"
 PREFIX: Final = "__connect.errors."
 
 Headers = list[tuple[str, bytes]]
+
+STORABLE_BYTES: Final = 8 << 20
+"""Largest value that a dead-letter topic takes whatever its compression does."""
+CUT_TO_BYTES: Final = 1 << 20
+
+
+def storable(value: bytes | None) -> tuple[bytes | None, Headers]:
+    """The value, or its beginning with headers that say what is missing."""
+    if value is None or len(value) <= STORABLE_BYTES:
+        return value, []
+    digest = hashlib.sha256(value).hexdigest()
+    return value[:CUT_TO_BYTES], [
+        ("usher.value.cut", b"true"),
+        ("usher.value.bytes", str(len(value)).encode()),
+        ("usher.value.sha256", digest.encode()),
+    ]
 
 
 def attempt_of(headers: Iterable[tuple[str, bytes | None]]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -33,6 +34,11 @@ class Metrics:
             "usher_hop_ready", "1 when the hop's partitions are assigned and its tables recovered.", ["hop"], registry=registry
         )
         self.build = Gauge("usher_build_info", "Version of this worker; always 1.", ["version", "stages"], registry=registry)
+
+    def forget(self, hop: str, topic: str, partition: int) -> None:
+        """Drops the offset of a partition that another worker has now: it would stand still here and look stuck."""
+        with contextlib.suppress(KeyError):
+            self.offset.remove(hop, topic, str(partition))
 
     def batch_done(
         self, hop: str, topic: str, partition: int, offset: int, records: int, counts: Sequence[StageCount], seconds: float

@@ -34,7 +34,7 @@ def producer_config(bootstrap_servers: str, **more: Any) -> dict[str, Any]:
         "partitioner": "murmur2_random",
         "linger.ms": 0,
         "queue.buffering.max.messages": 500_000,
-        "message.max.bytes": 10_000_000,
+        "message.max.bytes": 100_000_000,
         **more,
     }
 
@@ -65,7 +65,10 @@ class BatchPublisher:
 
     def __init__(self, bootstrap_servers: str, timeout_s: float, config: Mapping[str, Any] | None = None) -> None:
         self._timeout_s = timeout_s
-        self._producer = Producer(producer_config(bootstrap_servers, **{"message.timeout.ms": int(timeout_s * 1000)}, **(config or {})))
+        # No timeout of librdkafka's own: it would drop a record in the middle and go on with the next, and a later repeat of the
+        # dropped one would look as if it had been counted. So what is stored of a batch is always its beginning, and when time is
+        # up the process ends.
+        self._producer = Producer(producer_config(bootstrap_servers, **{"message.timeout.ms": 0}, **(config or {})))
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Produces the messages by key and waits for every ack. Never blocks the event loop.
@@ -109,7 +112,7 @@ class BatchPublisher:
 
     async def _wait(self, pending: _Pending, count: int) -> None:
         poll = self._producer.poll
-        deadline = asyncio.get_running_loop().time() + self._timeout_s + 5.0
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
         while pending.left:
             poll(0)
             if not pending.left:
@@ -121,5 +124,5 @@ class BatchPublisher:
             raise ProduceError(f"{len(pending.failed)} of {count} records failed: {pending.failed[0].str()}")
 
     def close(self, timeout_s: float = 5.0) -> int:
-        """Waits for what is queued; returns how many records were left behind."""
+        """Waits for what is queued; returns how many records were left behind (they are dropped)."""
         return int(self._producer.flush(timeout_s))

@@ -58,7 +58,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class Results:
-    """What came out since it was last emptied."""
+    """What came out of one batch, with all that its side records caused."""
 
     decisions: list[Case] = field(default_factory=list)
     alerts: list[msgspec.Struct] = field(default_factory=list)
@@ -99,7 +99,7 @@ class Replay:
         return memories
 
     def feed(self, inputs: Iterable[Input]) -> Iterator[Results]:
-        """Replays the inputs and yields what came out after each batch; the yielded object is emptied afterwards."""
+        """Replays the inputs and yields what came out of each batch, a fresh object each time; the last one may be empty."""
         waiting = 0
         for one in inputs:
             self._clock_ms = max(self._clock_ms, one.at_ms)

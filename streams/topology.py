@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import functools
 
-from agents.scoring import learn_feedback, new_memory, score_events
-
 from agents.alerting import decide_events
 from agents.compliance import check_events, learn_consents
 from agents.linking import learn_rings, link_events
 from agents.rings import find_rings, ring_graph, watch_entities
+from agents.scoring import learn_feedback, new_memory, score_events
 from agents.validation import ValidationPolicy, validate_events
 from rules.packs import load_packs
 from rules.policy import default_policy

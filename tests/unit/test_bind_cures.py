@@ -1,6 +1,6 @@
 """Each cure for a fault of Faust's, tested at the place where it works; without the cure the test fails.
 
-The same cures are tried under kill -9, SIGTERM and SIGSTOP on a real broker in tests/faults.
+The whole is tried under kill -9, SIGTERM and SIGSTOP on a real broker in tests/faults.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from intervaltree import IntervalTree
 from agents.step import Outputs
 from schemas import topics as t
 from schemas.codec import Codec
-from streams import bind
+from streams import bind, fence
 from streams.chain import Chain, Change, Message
 from streams.flow import Stage, Table
 from streams.metrics import Metrics
@@ -58,14 +58,17 @@ def counting_step(batch: Any, state: Any, now_ms: int, *, memory: Any = None) ->
     return Outputs(changes={case.event.user_id: Count((state.get(case.event.user_id) or Count()).n + 1) for case in batch})
 
 
-@pytest.fixture
-def make_hop(tmp_path, monkeypatch):
-    monkeypatch.setattr(bind.os, "_exit", lambda status: (_ for _ in ()).throw(Exited(status)))
+@pytest.fixture(autouse=True)
+def no_exit(monkeypatch):
+    monkeypatch.setattr(fence.os, "_exit", lambda status: (_ for _ in ()).throw(Exited(status)))
 
+
+@pytest.fixture
+def make_hop(tmp_path):
     def make(step: Any = counting_step) -> bind.Hop:
         stage = Stage("toy", "", t.VALID, step, None, table=TABLE)
         settings = Settings(data_dir=tmp_path, session_timeout_s=10)
-        hop = bind.Hop(Chain([stage], Codec()), settings, FakePublisher(), Metrics(), clock_ms=lambda: 9)  # type: ignore[arg-type]
+        hop = bind.Hop(Chain([stage], Codec()), settings, FakePublisher(), Metrics(), fence.Fence(5.0), clock_ms=lambda: 9)  # type: ignore[arg-type]
         hop.released = []  # type: ignore[attr-defined]
         hop.app._consumer = SimpleNamespace(release=hop.released.append)  # type: ignore[attr-defined]
         return hop
@@ -179,7 +182,7 @@ async def test_a_bug_in_a_step_ends_the_process_and_acks_nothing(make_hop, event
     hop, batch = make_hop(buggy), batch_event(record(event, 5))
     with pytest.raises(Exited) as exited:
         await hop._finish(batch)
-    assert exited.value.args == (bind.EXIT_BUG,)
+    assert exited.value.args == (fence.EXIT_BUG,)
     assert not batch.acked
     assert hop.released == []
 
@@ -241,8 +244,8 @@ def test_recovery_applies_whole_batches(make_hop) -> None:
 async def test_a_batch_that_took_too_long_ends_the_process_before_it_writes_state(make_hop, monkeypatch) -> None:
     hop = make_hop()
     with pytest.raises(Exited) as exited:
-        await hop._write(Change(TABLE, {b"u": b"1"}), 3, started=time.monotonic() - 5.1)
-    assert exited.value.args == (bind.EXIT_FENCED,)
+        await hop._write(Change(TABLE, {b"u": b"1"}), 3, time.monotonic() - 5.1)
+    assert exited.value.args == (fence.EXIT_FENCED,)
     assert hop.publisher.sent == []
 
 
@@ -251,13 +254,57 @@ async def test_a_worker_frozen_while_the_changelog_is_written_does_not_touch_its
     started = time.monotonic()
 
     async def freeze(*_: Any) -> int:
-        hop.fence_s = 0.0
+        hop.fence.limit_s = 0.0
         return 1
 
     hop.publisher.publish_to = freeze
     with pytest.raises(Exited):
         await hop._write(Change(TABLE, {b"u": b"1"}), 3, started)
     assert hop._store(TABLE).read(3)(b"u") is None
+
+
+async def test_a_process_that_stood_still_writes_nothing_even_for_a_batch_that_has_just_begun() -> None:
+    now = [100.0]
+    guard = fence.Fence(5.0, clock=lambda: now[0])
+    watching = asyncio.create_task(guard.watch())
+    await asyncio.sleep(0)
+    guard.check(began_s=100.0)
+    now[0] = 106.0  # SIGSTOP, SIGCONT: the batch was fetched before and begins now
+    with pytest.raises(Exited):
+        guard.check(began_s=106.0)
+    watching.cancel()
+
+
+async def test_a_freeze_ends_the_process_even_when_nothing_is_in_flight() -> None:
+    now = [100.0]
+    guard = fence.Fence(5.0, clock=lambda: now[0])
+    guard._last_s = 94.0
+    with pytest.raises(Exited):
+        await guard.watch()
+
+
+# A Faust app that crashed stays standing and says nothing: the worker has to notice.
+
+
+def test_a_crashed_service_is_a_failure_and_not_ready(make_hop) -> None:
+    hop = make_hop()
+    hop.app._consumer = None
+    assert hop.failure is None
+    hop.app.tables.recovery._crashed.set()
+    hop.app.tables.recovery.crash_reason = RuntimeError("recovery broke")
+    assert "recovery broke" in (hop.failure or "")
+    assert not hop.ready
+
+
+async def test_a_failed_hop_ends_the_process(make_hop) -> None:
+    from streams.worker import _watch_hops
+
+    hop = make_hop()
+    hop.app._consumer = None
+    hop.app._stopped.set()
+    with pytest.raises(Exited) as exited:
+        await _watch_hops([hop])
+    assert exited.value.args == (fence.EXIT_BUG,)
 
 
 # 8. A produce that fails is told, not logged.

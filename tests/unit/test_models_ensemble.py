@@ -87,9 +87,16 @@ def test_a_snapshot_goes_on_to_the_bit(cut: int) -> None:
 
 def test_snapshots_are_rare_small_and_versioned() -> None:
     ensemble = Ensemble(45)
-    ensemble.score_then_learn(np.random.default_rng(0).poisson(2.0, size=(1_999, 45)).astype(np.float32))
+    rows = np.random.default_rng(0).poisson(2.0, size=(5_000, 45)).astype(np.float32)
+    assert ensemble.snapshot(leaving=True) is None, "nothing has been learned"
+    ensemble.score_then_learn(rows[:200])
+    assert ensemble.snapshot() is None, "neither many events nor a fit"
+    assert ensemble.snapshot(leaving=True) is not None, "the next worker goes on from here"
+    ensemble.score_then_learn(rows[200:300])
+    assert ensemble.snapshot() is not None, "a fit is worth keeping"
+    ensemble.score_then_learn(rows[300:900])
     assert ensemble.snapshot() is None
-    ensemble.score_then_learn(np.random.default_rng(1).normal(size=(3_000, 45)).astype(np.float32))
+    ensemble.score_then_learn(rows[900:])
     snapshot = ensemble.snapshot()
     assert snapshot is not None
     assert len(snapshot) < 1_000_000
