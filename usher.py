@@ -30,10 +30,12 @@ cli = typer.Typer(
     rich_markup_mode="rich",
     help="Decides, for every event of a video-streaming platform, whether it is lawful, normal and honest.",
 )
+keys_cli = typer.Typer(no_args_is_help=True, help="API keys of gateways.")
 topics_cli = typer.Typer(no_args_is_help=True, help="Topics: create them, list them, draw the flow.")
 schemas_cli = typer.Typer(no_args_is_help=True, help="Avro schemas: check, lock and generate.")
 dead_cli = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, replay.")
 evaluate_cli = typer.Typer(no_args_is_help=True, help="Measures detection on labelled data.")
+cli.add_typer(keys_cli, name="keys")
 cli.add_typer(topics_cli, name="topics")
 cli.add_typer(schemas_cli, name="schemas")
 cli.add_typer(dead_cli, name="dead")
@@ -165,6 +167,33 @@ def sink(
     if unknown:
         _fail(f"there is no sink {', '.join(unknown)}; sinks are: {', '.join(SINKS)}")
     asyncio.run(run_sinks(names, lambda: _codec(settings), settings))
+
+
+@cli.command()
+def api(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+) -> None:
+    """Serves HTTP ingest: POST /v1/events, for gateways that cannot speak Kafka."""
+    from commands.api import Unconfigured, serve
+    from streams.logs import configure_logs
+
+    settings = _settings()
+    configure_logs(settings.log_format, settings.log_level)
+    try:
+        serve(settings, _codec(settings), host, port)
+    except Unconfigured as error:
+        _fail(str(error))
+
+
+@keys_cli.command("new")
+def keys_new(client: Annotated[str, typer.Argument(help="Name of the client the key is for.")]) -> None:
+    """Makes an API key: the key on standard error, once; the line for USHER_API_KEYS_FILE on standard output."""
+    from api.clients import new_api_key
+
+    key, digest = new_api_key()
+    notes.print(f"key for {client}, shown only now: [bold]{key}[/bold]", highlight=False, soft_wrap=True)
+    print(f"{client} {digest}")
 
 
 @topics_cli.command("create")

@@ -50,9 +50,13 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def traffic(events: int) -> Iterator[tuple[Topic, str, Any]]:
-    """The same events for every run."""
-    for one in records(SimulationConfig(seed=SEED, events=events)):
+STREAM_EVENTS: Final = 400_000
+"""Size of the one simulation that every run takes its events from, in order, so that all runs see the same ones."""
+
+
+def traffic() -> Iterator[tuple[Topic, str, Any]]:
+    """The one stream, from its beginning."""
+    for one in records(SimulationConfig(seed=SEED, events=STREAM_EVENTS)):
         yield (CONSENTS if isinstance(one.record, ConsentRecord) else RAW), one.record.user_id, one.record
 
 
@@ -109,7 +113,7 @@ def usher(*command: str) -> tuple[str, ...]:
 def fill(ground: Bed, events: int) -> int:
     """Produces the events; returns how many raw records there are."""
     say(f"  producing {events:,} events")
-    produce_records(ground.platform.bootstrap_servers, Codec(), traffic(events))
+    produce_records(ground.platform.bootstrap_servers, Codec(), _take(traffic(), events))
     return records_in(ground.platform.bootstrap_servers, RAW.name)
 
 
@@ -163,9 +167,10 @@ def run_pipeline(events: int, partitions: int, split: bool) -> None:
         total = fill(ground, events)
         workers = [usher("worker", name) for name in FUSED] if split else [usher("worker", *FUSED)]
         workers.append(usher("worker", *NETWORK))
-        name = "pipeline_split" if split else "pipeline"
+        grows = total >= 100_000
+        name = "pipeline_split" if split else "pipeline_long" if grows else "pipeline"
         marks = throughput(name, ground, workers, SINKS, DECISIONS.name, total, 900)
-        if not split and total >= 100_000:
+        if grows and not split:
             early = between(marks, 10_000, 30_000)[1]
             late = between(marks, total - 20_000, total)[1]
             line = {
@@ -208,7 +213,7 @@ def run_latency(rates: Sequence[int], seconds: int, partitions: int) -> None:
     """End-to-end latency of the fused pipeline: from the broker's stamp on the raw event to a consumer that holds the decision."""
     with bed(partitions) as ground, ground.running(usher("worker", *FUSED), usher("worker", *NETWORK), *SINKS) as pids:
         bootstrap = ground.platform.bootstrap_servers
-        stream = traffic((sum(rates) + rates[0]) * (seconds + 20))
+        stream = traffic()
         produce_records(bootstrap, Codec(), _take(stream, 2_000))
         list(watch(lambda: records_in(bootstrap, DECISIONS.name), pids[:1], 1_800, 120))
         for rate in rates:
@@ -260,12 +265,14 @@ def _listen(bootstrap: str, latencies: list[float], stop: threading.Event) -> No
 def main() -> int:
     """Runs what was asked for."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=40_000, help="events of the comparisons")
-    parser.add_argument("--growth-events", type=int, default=210_000, help="events of the pipeline's own run")
+    parser.add_argument("--events", type=int, default=20_000, help="events of the comparisons")
+    parser.add_argument(
+        "--growth-events", type=int, default=210_000, help="events of the run that shows how the cost of an event grows with what is stored"
+    )
     parser.add_argument("--seconds", type=int, default=20, help="length of a latency measurement")
     parser.add_argument("--rates", type=int, nargs="*", default=[200, 1_000], help="events a second of the latency measurements")
     parser.add_argument("--partitions", type=int, default=4)
-    parser.add_argument("--only", nargs="*", default=["raw_loop", "idiomatic_faust", "pipeline_split", "pipeline", "latency"])
+    parser.add_argument("--only", nargs="*", default=["raw_loop", "idiomatic_faust", "pipeline_split", "pipeline", "growth", "latency"])
     asked = parser.parse_args()
     print(
         json.dumps(
@@ -282,9 +289,10 @@ def main() -> int:
         say("warning: this machine is busy; figures will be low")
     runs = {
         "raw_loop": lambda: run_raw_loop(asked.events, asked.partitions),
-        "idiomatic_faust": lambda: run_idiomatic(min(asked.events, 12_000), asked.partitions),
+        "idiomatic_faust": lambda: run_idiomatic(asked.events, asked.partitions),
         "pipeline_split": lambda: run_pipeline(asked.events, asked.partitions, split=True),
-        "pipeline": lambda: run_pipeline(asked.growth_events, asked.partitions, split=False),
+        "pipeline": lambda: run_pipeline(asked.events, asked.partitions, split=False),
+        "growth": lambda: run_pipeline(asked.growth_events, asked.partitions, split=False),
         "latency": lambda: run_latency(asked.rates, asked.seconds, asked.partitions),
     }
     for name in asked.only:

@@ -51,5 +51,7 @@ def chosen_decisions(count: int = 5) -> list[Case]:
                 best = found.get(key)
                 if best is None or best.verdict is None or len(verdict.reasons) > len(best.verdict.reasons):
                     found[key] = case
-    ordered = sorted(found.values(), key=lambda case: (case.verdict.outcome != "BLOCK", -case.verdict.risk) if case.verdict else (True, 0.0))
+    ordered = sorted(
+        found.values(), key=lambda case: (case.verdict.outcome != "BLOCK", -case.verdict.risk) if case.verdict else (True, 0.0)
+    )
     return ordered[:count]

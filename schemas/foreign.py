@@ -70,7 +70,7 @@ def _least_bytes(kind: Any, known: dict[str, int], open_names: set[str]) -> int:
     elif base == "fixed":
         least = kind["size"]
     else:
-        least = _LEAST_BYTES.get(base, 1) if isinstance(base, str) else _least_bytes(base, known, open_names)
+        least = _LEAST_BYTES.get(base, 1)
     if name is not None:
         known[name] = least
     return least

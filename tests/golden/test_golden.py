@@ -54,7 +54,7 @@ def decision_rows(out: Path) -> list[list[str]]:
         outcomes[verdict["outcome"]] += 1
         laws.update(compliance["laws"])
         if verdict["outcome"] != "ALLOW" or compliance["breaches"] or one["network"]["ring_id"]:
-            breaches = ",".join(f"{breach['law']}:{breach['code']}" for breach in compliance["breaches"])
+            breaches = ",".join(f"{breach['law']}:{breach['requirement']}" for breach in compliance["breaches"])
             reasons = ",".join(reason["code"] for reason in verdict["reasons"])
             rows.append([one["event"]["event_id"], verdict["outcome"], f"{verdict['risk']:.3f}", breaches or "-", reasons or "-"])
     counts = [["#", name, str(count)] for name, count in sorted(outcomes.items())]
