@@ -9,7 +9,7 @@ import uvicorn
 from confluent_kafka import Producer
 
 from api.app import Parts, make_app
-from api.clients import ApiKeys, Authenticator, TokenPolicy, Tokens
+from api.clients import ApiKeys, Authenticator, CredentialError, TokenPolicy, Tokens
 from api.idempotency import RedisReplies
 from api.kafka import AckedProducer
 from api.operations import Check
@@ -43,7 +43,7 @@ def authenticators(settings: Settings) -> list[Authenticator]:
         if settings.jwt_key_file is not None:
             policy = TokenPolicy(algorithm=settings.jwt_algorithm, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
             found.append(Tokens(Path(settings.jwt_key_file).read_bytes(), policy, time.time))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, CredentialError) as error:
         raise Unconfigured(str(error)) from error
     if not found:
         raise Unconfigured("set USHER_API_KEYS_FILE (lines as `usher keys new` prints them) or USHER_JWT_KEY_FILE")

@@ -22,6 +22,8 @@ REPLAY_GROUP: Final = "usher-dead-replay"
 """Consumer group whose committed offsets say up to where letters were sent back; with a reason, `usher-dead-replay.<reason>`."""
 FIRST_COUNTING_STAGE: Final = "check"
 """The stage that notes an event's id, and drops the same id for 24 hours."""
+CUT: Final = "usher.value.cut"
+"""Header of a letter whose value was too large to keep whole (`streams.dead_letters.storable`)."""
 MAX_ATTEMPTS: Final = 3
 """A record that has died this often is not sent back unless that is asked for: something else has to change first."""
 
@@ -135,6 +137,8 @@ def way_back(letter: DeadRecord, codec: Codec) -> Message | str:
     under its event id, so that it would be dropped as a gateway's retry.
     """
     topic, key, value = letter.topic, letter.key, letter.value
+    if CUT in dict(letter.headers):
+        return "only the beginning of its value was kept: the original lies where the letter's headers say"
     if topic in (VALID, CHECKED, SCORED, LINKED):
         if topic is not VALID or letter.stage != FIRST_COUNTING_STAGE:
             return f"{FIRST_COUNTING_STAGE} had counted the event before {letter.stage} refused it: sent again, it would be dropped as a repeat"

@@ -96,7 +96,7 @@ class _Piece:
 
     def write(self, record: msgspec.Struct) -> bytes:
         out = io.BytesIO()
-        fastavro.schemaless_writer(out, self.schema, msgspec.to_builtins(record))
+        fastavro.schemaless_writer(out, self.schema, msgspec.to_builtins(record, builtin_types=(bytes,)))
         return out.getvalue()
 
 

@@ -141,6 +141,8 @@ def lags(bootstrap_servers: str, groups: dict[str, tuple[str, ...]], timeout_s: 
         KafkaException: Kafka is away.
         TimeoutError: it does not answer in time.
     """
+    if not groups:
+        return []
     topics = {topic for wanted in groups.values() for topic in wanted}
     ends = end_offsets(bootstrap_servers, topics, timeout_s)
     admin = AdminClient(_config(bootstrap_servers))

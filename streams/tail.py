@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,6 +12,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from schemas.codec import Codec, DecodeError
 from schemas.topics import Topic
+from streams.registry import RegistryError
+
+ASK_AGAIN_S = 1.0
+"""Between two questions to a schema registry that does not answer."""
 
 
 def follow(bootstrap_servers: str, codec: Codec, topic: Topic, stop: Callable[[], bool], from_start: bool = False) -> Iterator[Any]:
@@ -18,7 +24,7 @@ def follow(bootstrap_servers: str, codec: Codec, topic: Topic, stop: Callable[[]
     Reads without committing, in a group of its own, so that it disturbs nobody.
 
     Raises:
-        KafkaException: Kafka refuses (a broker that is away for a while is waited for).
+        KafkaException: Kafka refuses (a broker or schema registry that is away for a while is waited for).
     """
     consumer = Consumer(
         {
@@ -41,9 +47,20 @@ def follow(bootstrap_servers: str, codec: Codec, topic: Topic, stop: Callable[[]
                     if error.code() in (KafkaError._PARTITION_EOF, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
                         continue
                     raise KafkaException(error)
-                try:
-                    yield codec.decode(message.value(), topic.record)
-                except DecodeError:
-                    continue  # counted by the sinks; a spectator skips it
+                yield from _read(codec, message.value(), topic, stop)
     finally:
         consumer.close()
+
+
+def _read(codec: Codec, value: bytes | None, topic: Topic, stop: Callable[[], bool]) -> Iterator[Any]:
+    """The record, after as many None as it takes; nothing where the bytes are no record: sinks count those, a spectator skips them."""
+    with contextlib.suppress(DecodeError):
+        while not stop():
+            try:
+                record = codec.decode(value, topic.record)
+            except RegistryError:
+                yield None
+                time.sleep(ASK_AGAIN_S)
+                continue
+            yield record
+            return

@@ -74,5 +74,12 @@ class Sink(Protocol):
             Refused: nothing was stored; a record does not fit.
         """
 
+    def ping(self) -> None:
+        """Asks the store whether writes can be brought to it, cheaply.
+
+        Raises:
+            StoreAway: it is gone or cannot take writes now.
+        """
+
     def close(self) -> None:
         """Gives connections back. Never raises."""

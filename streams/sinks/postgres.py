@@ -94,8 +94,22 @@ class PostgresSink:
             # The server's message may quote the data, its code does not.
             raise Refused(f"{type(error).__name__} ({getattr(error, 'sqlstate', None) or 'client'})") from error
         except psycopg.Error as error:
-            self.close()
-            raise StoreAway(f"Postgres: {type(error).__name__}: {next(iter(str(error).splitlines()), '')}") from error
+            raise self._away(error) from error
+
+    def ping(self) -> None:
+        """Looks for one of the tables; see `Sink.ping`.
+
+        Raises:
+            StoreAway: the database is away or not migrated yet.
+        """
+        try:
+            self._open().execute("SELECT sink FROM usher.sink_offsets LIMIT 1")
+        except psycopg.Error as error:
+            raise self._away(error) from error
+
+    def _away(self, error: psycopg.Error) -> StoreAway:
+        self.close()
+        return StoreAway(f"Postgres: {type(error).__name__}: {next(iter(str(error).splitlines()), '')}")
 
     def close(self) -> None:
         """Closes the connection. Never raises."""

@@ -64,9 +64,7 @@ class RedisSink:
         if not cases:
             return
         try:
-            if self._client is None:
-                self._client = connect(self._url, WRITE_TIMEOUT_S)
-                self._script = self._client.register_script(_STORE)
+            self._open()
             for start in range(0, len(cases), _CHUNK):
                 keys: list[str] = [TAIL_KEY]
                 values: list[Any] = list(self._limits)
@@ -75,8 +73,28 @@ class RedisSink:
                     values += (case.event.timestamp, msgspec.json.encode(recent_decision(case)))
                 self._script(keys, values)
         except redis.RedisError as error:
-            self.close()
-            raise StoreAway(f"Redis: {type(error).__name__}: {str(error)[:200]}") from error
+            raise self._away(error) from error
+
+    def ping(self) -> None:
+        """Sends PING; see `Sink.ping`.
+
+        Raises:
+            StoreAway: Redis is away, loading or slower than the time-out.
+        """
+        try:
+            self._open().ping()
+        except redis.RedisError as error:
+            raise self._away(error) from error
+
+    def _open(self) -> Any:
+        if self._client is None:
+            self._client = connect(self._url, WRITE_TIMEOUT_S)
+            self._script = self._client.register_script(_STORE)
+        return self._client
+
+    def _away(self, error: redis.RedisError) -> StoreAway:
+        self.close()
+        return StoreAway(f"Redis: {type(error).__name__}: {str(error)[:200]}")
 
     def close(self) -> None:
         """Closes the connections. Never raises."""

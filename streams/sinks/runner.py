@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -18,9 +19,12 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from agents.step import Fault
 from schemas.codec import Codec, DecodeError
 from schemas.topics import DEAD_SUFFIX, Topic
+from streams.registry import RegistryError
 from streams.sinks.base import Refused, Sink, SinkRecord, StoreAway
 from streams.sinks.bury import Bury, BuryFailed, Unwritable
+from streams.sinks.consumer import Consumer
 from streams.sinks.metrics import SinkMetrics
+from streams.sinks.watch import KafkaWatch
 
 log: Final = structlog.get_logger("usher.sink")
 
@@ -29,59 +33,8 @@ LINGER_S: Final = 0.05
 BACK_OFF_S: Final = (0.1, 5.0)
 """First and longest wait before a write is repeated; it doubles in between, and up to a quarter is left to chance."""
 LAG_EVERY_S: Final = 1.0
-
-
-class Consumer(Protocol):
-    """What the runner needs of `confluent_kafka.Consumer`."""
-
-    def subscribe(self, topics: list[str], *, on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
-        """Joins the group."""
-
-    def consume(self, num_messages: int, timeout: float) -> list[Any]:
-        """Up to `num_messages` messages that come within `timeout` seconds."""
-
-    def poll(self, timeout: float) -> Any:
-        """One message, or None."""
-
-    def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> Any:
-        """Commits offsets."""
-
-    def assignment(self) -> list[TopicPartition]:
-        """Partitions it has."""
-
-    def pause(self, partitions: list[TopicPartition]) -> None:
-        """Fetches nothing from them."""
-
-    def resume(self, partitions: list[TopicPartition]) -> None:
-        """Fetches again."""
-
-    def position(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        """Where it is."""
-
-    def get_watermark_offsets(self, partition: TopicPartition, *, cached: bool) -> tuple[int, int] | None:
-        """First and next offset of a partition."""
-
-    def close(self) -> None:
-        """Leaves the group."""
-
-
-def consumer_config(bootstrap_servers: str, sink: str, *, session_timeout_s: float = 10.0, heartbeat_s: float = 3.0) -> dict[str, Any]:
-    """librdkafka's settings for the consumer of a sink."""
-    return {
-        "bootstrap.servers": bootstrap_servers,
-        "group.id": f"usher-sink-{sink}",
-        "client.id": f"usher-sink-{sink}",
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "auto.offset.reset": "earliest",
-        "partition.assignment.strategy": "cooperative-sticky",
-        "session.timeout.ms": int(session_timeout_s * 1000),
-        "heartbeat.interval.ms": int(heartbeat_s * 1000),
-        "topic.metadata.refresh.interval.ms": 30_000,
-        "fetch.wait.max.ms": 100,
-        "reconnect.backoff.ms": 250,
-        "queued.max.messages.kbytes": 32_768,
-    }
+PING_EVERY_S: Final = 10.0
+"""How long a store that has nothing to write may go unasked whether it is there."""
 
 
 class SinkRunner:
@@ -96,6 +49,7 @@ class SinkRunner:
         metrics: counts.
         stop: asked between batches and while the store is away; True ends the loop.
         clock: monotonic seconds.
+        session_timeout_s: after how long without a sign of Kafka it is called away.
     """
 
     def __init__(
@@ -108,6 +62,7 @@ class SinkRunner:
         metrics: SinkMetrics,
         stop: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
+        session_timeout_s: float = 10.0,
     ) -> None:
         self.sink = sink
         self._consumer = consumer
@@ -118,13 +73,20 @@ class SinkRunner:
         self._clock = clock
         self._topics = {topic.name: topic for topic in sink.topics}
         self._dead_topics = [topic.dead for topic in all_topics] if sink.takes_dead_letters else []
+        self._waiting: deque[SinkRecord] = deque()
         self._batch: list[SinkRecord] = []
         self._undecoded: list[Unwritable] = []
         self._written: dict[tuple[str, int], int] = {}
         self._lag_at = 0.0
-        self._quiet: set[str] = set()
+        self._ping_at = float("-inf")
+        self._kafka = KafkaWatch(sink.name, consumer, self.subscription[0], session_timeout_s, clock)
         self.away = ""
         """Why the store cannot be written now; empty while it can."""
+
+    @property
+    def kafka_away(self) -> str:
+        """Why nothing can come from Kafka now; empty while it can."""
+        return self._kafka.away
 
     @property
     def subscription(self) -> list[str]:
@@ -141,9 +103,12 @@ class SinkRunner:
         try:
             while not self._stop():
                 self._take(self._consumer.consume(BATCH_MAX, LINGER_S))
-                if self._batch or self._undecoded:
+                if self._in_hand:
                     self._deliver()
+                else:
+                    self._ping()
                 self._measure_lag()
+                self._kafka.look()
             self._commit(self._written, asynchronous=False)
         finally:
             self._consumer.close()
@@ -157,13 +122,25 @@ class SinkRunner:
                 continue
             topic, raw = message.topic(), message.value()
             _, timestamp_ms = message.timestamp()
-            record = SinkRecord(
-                topic, message.partition(), message.offset(), timestamp_ms, message.key(), None, tuple(message.headers() or ()), raw
+            self._waiting.append(
+                SinkRecord(
+                    topic, message.partition(), message.offset(), timestamp_ms, message.key(), None, tuple(message.headers() or ()), raw
+                )
             )
+
+    @property
+    def _in_hand(self) -> bool:
+        return bool(self._waiting or self._batch or self._undecoded)
+
+    def _decode_waiting(self) -> None:
+        """Decodes what was taken, in order; where the registry fails, the rest waits."""
+        while self._waiting:
+            record = self._waiting[0]
             try:
-                self._batch.append(record._replace(value=self._decode(topic, raw)))
+                self._batch.append(record._replace(value=self._decode(record.topic, record.raw)))
             except DecodeError as fault:
                 self._undecoded.append(Unwritable(record, f"sink-{self.sink.name}", Fault(fault.code, fault.detail)))
+            self._waiting.popleft()
 
     def _decode(self, name: str, raw: bytes | None) -> Any:
         topic = self._topics.get(name)
@@ -180,28 +157,47 @@ class SinkRunner:
         """Writes the batch in hand, however long that takes, and commits it. Gives it up only when told to stop."""
         wait_s, longest_s = BACK_OFF_S
         paused = False
-        while self._batch or self._undecoded:
+        while self._in_hand:
             try:
                 self._store()
                 break
-            except (StoreAway, BuryFailed) as error:
-                if not self.away:
-                    log.warning("the store is away, holding the batch", sink=self.sink.name, cause=str(error))
-                self.away = str(error)
+            except (StoreAway, BuryFailed, RegistryError) as error:
+                self._say_away(str(error))
                 self._metrics.retries.labels(self.sink.name).inc()
-            self._metrics.away.labels(self.sink.name).set(1)
             paused = True
             self._hold(wait_s * (1 - random.random() / 4))
             wait_s = min(wait_s * 2, longest_s)
             if self._stop():
                 return
         if paused:
-            log.info("the store is back", sink=self.sink.name)
             self._consumer.resume(self._consumer.assignment())
-        self.away = ""
-        self._metrics.away.labels(self.sink.name).set(0)
+        self._say_away("")
+        self._ping_at = self._clock() + PING_EVERY_S
+
+    def _ping(self) -> None:
+        """With nothing to write, asks now and then whether the store is there, so that readiness does not wait for a record."""
+        if self._clock() < self._ping_at:
+            return
+        try:
+            self.sink.ping()
+        except StoreAway as error:
+            self._say_away(str(error))
+        else:
+            self._say_away("")
+        self._ping_at = self._clock() + PING_EVERY_S
+
+    def _say_away(self, why: str) -> None:
+        if why and not self.away:
+            log.warning(
+                "the store is away", sink=self.sink.name, cause=why, holding=len(self._waiting) + len(self._batch) + len(self._undecoded)
+            )
+        elif self.away and not why:
+            log.info("the store is back", sink=self.sink.name)
+        self.away = why
+        self._metrics.away.labels(self.sink.name).set(bool(why))
 
     def _store(self) -> None:
+        self._decode_waiting()
         started = self._clock()
         refused = self._write(self._batch) if self._batch else []
         # A dead letter that cannot be indexed stays where it is, in its topic: burying it again would never end.
@@ -250,8 +246,10 @@ class SinkRunner:
             if message is not None:  # of a partition that was given to us just now
                 self._take([message])
                 self._consumer.pause(self._consumer.assignment())
+            self._kafka.look()
 
     def _on_assign(self, consumer: Any, partitions: Sequence[TopicPartition]) -> None:
+        self._kafka.joined()
         log.info("partitions assigned", sink=self.sink.name, partitions=len(partitions))
 
     def _on_revoke(self, consumer: Any, partitions: Sequence[TopicPartition]) -> None:
@@ -260,11 +258,13 @@ class SinkRunner:
         self._let_go(gone)
 
     def _on_lost(self, consumer: Any, partitions: Sequence[TopicPartition]) -> None:
+        self._kafka.lost()
         self._let_go({(one.topic, one.partition) for one in partitions})
 
     def _let_go(self, gone: set[tuple[str, int]]) -> None:
         """Drops what another member will read again from the last commit."""
         log.info("partitions revoked", sink=self.sink.name, partitions=len(gone))
+        self._waiting = deque(record for record in self._waiting if (record.topic, record.partition) not in gone)
         self._batch = [record for record in self._batch if (record.topic, record.partition) not in gone]
         self._undecoded = [one for one in self._undecoded if (one.record.topic, one.record.partition) not in gone]
         for topic, partition in gone:
@@ -275,10 +275,7 @@ class SinkRunner:
         if error.fatal():
             raise KafkaException(error)
         self._metrics.kafka_errors.labels(self.sink.name).inc()
-        what = f"{about}: {error.str()}"
-        if what not in self._quiet:
-            self._quiet.add(what)
-            log.warning("kafka", sink=self.sink.name, cause=what)
+        self._kafka.complain(about, error)
 
     def _measure_lag(self) -> None:
         now = self._clock()

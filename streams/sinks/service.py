@@ -20,10 +20,11 @@ from streams.publish import producer_config
 from streams.settings import Settings
 from streams.sinks.base import Sink
 from streams.sinks.bury import bury_with
+from streams.sinks.consumer import consumer_config
 from streams.sinks.metrics import SinkMetrics
 from streams.sinks.postgres import PostgresSink
 from streams.sinks.redis import RedisSink
-from streams.sinks.runner import SinkRunner, consumer_config
+from streams.sinks.runner import SinkRunner
 
 log: Final = structlog.get_logger("usher.sink")
 
@@ -44,7 +45,14 @@ def make_runner(sink: Sink, codec: Codec, settings: Settings, metrics: SinkMetri
     if settings.static_membership:
         config["group.instance.id"] = f"{settings.worker_name}-{sink.name}"
     producer = Producer(producer_config(settings.bootstrap_servers, **{"message.timeout.ms": int(BURY_TIMEOUT_S * 1000)}))
-    return SinkRunner(sink, Consumer(config), codec, ALL, bury_with(producer, BURY_TIMEOUT_S + 1), metrics, stop)
+    bury = bury_with(producer, BURY_TIMEOUT_S + 1)
+    return SinkRunner(sink, Consumer(config), codec, ALL, bury, metrics, stop, session_timeout_s=settings.session_timeout_s)
+
+
+def states(runners: Mapping[str, SinkRunner]) -> dict[str, str]:
+    """The state of each sink's store, under the sink's name, and of its Kafka, under the name and `-kafka`: `ok`, or what is wrong."""
+    found = {name: runner.away or "ok" for name, runner in runners.items()}
+    return found | {f"{name}-kafka": runner.kafka_away or "ok" for name, runner in runners.items()}
 
 
 async def run_sinks(names: Sequence[str], make_codec: Callable[[], Codec], settings: Settings) -> None:
@@ -58,6 +66,7 @@ async def run_sinks(names: Sequence[str], make_codec: Callable[[], Codec], setti
     Raises:
         KeyError: a name is unknown.
         OSError: the health port is taken.
+        RegistryError: the schema registry refuses or stays away.
         KafkaException: a Kafka client is broken for good.
     """
     registry = CollectorRegistry()
@@ -66,7 +75,7 @@ async def run_sinks(names: Sequence[str], make_codec: Callable[[], Codec], setti
     runners = {name: make_runner(SINKS[name](settings), make_codec(), settings, metrics, stop.is_set) for name in names}
 
     async def checks() -> dict[str, str]:
-        return {name: runner.away or "ok" for name, runner in runners.items()}
+        return states(runners)
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

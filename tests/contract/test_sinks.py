@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from schemas.topics import ALERTS, DECISIONS, RAW
-from streams.sinks.base import Sink
+from streams.sinks.base import Sink, StoreAway
 from streams.sinks.cache import PREFIX, TAIL_KEY, Cache
 from streams.sinks.memory import MemorySink
 from streams.sinks.postgres import PostgresSink
@@ -139,6 +139,24 @@ def test_close_keeps_nothing_back_and_a_later_write_opens_again(stored: Stored) 
     assert stored.ids() == ids_of(decisions(0, 5))
     stored.sink.write(decisions(3, 8))
     assert stored.ids() == ids_of(decisions(0, 8))
+
+
+def test_a_store_that_is_there_answers_before_and_after_writes(stored: Stored) -> None:
+    stored.sink.ping()
+    stored.sink.write(decisions(0, 3))
+    stored.sink.ping()
+    stored.sink.close()
+    stored.sink.ping()
+    assert stored.ids() == ids_of(decisions(0, 3))
+
+
+@pytest.mark.parametrize(
+    "sink", [PostgresSink("postgresql://127.0.0.1:1/usher"), RedisSink("redis://127.0.0.1:1/0")], ids=lambda one: one.name
+)
+def test_a_store_that_is_gone_says_so_when_asked(sink: Sink) -> None:
+    for _ in range(2):
+        with pytest.raises(StoreAway):
+            sink.ping()
 
 
 def test_a_sink_names_its_topics(stored: Stored) -> None:

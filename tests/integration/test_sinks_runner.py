@@ -21,10 +21,11 @@ from streams.publish import producer_config
 from streams.sinks.base import Sink
 from streams.sinks.bury import bury_with
 from streams.sinks.cache import Cache, connect
+from streams.sinks.consumer import consumer_config
 from streams.sinks.metrics import SinkMetrics
 from streams.sinks.postgres import PostgresSink
 from streams.sinks.redis import RedisSink
-from streams.sinks.runner import SinkRunner, consumer_config
+from streams.sinks.runner import SinkRunner
 from streams.store import read_status
 from tests.sink_samples import decision
 from tests.sink_stores import fresh_database, redis_database, rows
@@ -171,6 +172,31 @@ def test_postgres_that_hangs_is_waited_for(stream: Stream, platform: Any) -> Non
         finally:
             platform.resume("postgres")
         until(lambda: stream.counts() == (1_500, 1_500))
+
+
+def test_kafka_that_is_gone_shows_and_its_return_too(stream: Stream, platform: Any) -> None:
+    with stream.running(PostgresSink(stream.dsn)) as runner:
+        stream.produce(0, 100)
+        until(lambda: stream.counts()[0] == 100 and runner.kafka_away == "")
+        platform.kill("kafka")
+        try:
+            until(lambda: runner.kafka_away != "")
+            assert runner.away == ""
+        finally:
+            platform.restart("kafka")
+        stream.produce(100, 200)
+        until(lambda: stream.counts() == (200, 200) and runner.kafka_away == "")
+
+
+def test_an_idle_sink_shows_that_its_store_is_gone(stream: Stream, platform: Any) -> None:
+    with stream.running(PostgresSink(stream.dsn)) as runner:
+        until(lambda: runner.kafka_away == "" and runner.away == "")
+        platform.kill("postgres")
+        try:
+            until(lambda: runner.away != "")
+        finally:
+            platform.restart("postgres")
+        until(lambda: runner.away == "")
 
 
 def test_redis_killed_under_load_is_filled_when_it_is_back(stream: Stream, platform: Any) -> None:

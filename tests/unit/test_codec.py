@@ -7,7 +7,7 @@ import fastavro
 import pytest
 
 from schemas.codec import CASE_RECORDS, Case, Codec, DecodeError, SchemaIds
-from schemas.records import Breach, Compliance, Decision, Members, Network, RawEvent, Reason, Score, Verdict
+from schemas.records import Breach, Compliance, Decision, Members, ModelArtefact, Network, RawEvent, Reason, Score, Verdict
 from schemas.store import Released, released, self_contained
 
 CODEC = Codec()
@@ -118,6 +118,11 @@ def test_an_older_case_is_resolved_and_encoded_anew(event) -> None:
     assert case.event == event()
     assert case.parts == ()
     assert codec.encode_case(case, "ott.ValidEvent")[5:] == body
+
+
+def test_bytes_in_a_record_are_written_as_they_are() -> None:
+    model = ModelArtefact(name="m", version="1", format="zstd", payload=b"\x00\xff", sha256="0", trained_at=5, metrics={"auc": 0.5})
+    assert CODEC.decode(CODEC.encode(model)) == model
 
 
 def test_a_record_that_does_not_fit_is_a_bug_of_the_caller(raw) -> None:

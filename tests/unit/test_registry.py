@@ -172,7 +172,9 @@ def test_a_record_of_our_name_that_cannot_become_ours_is_the_wrong_schema(codec:
 
 def test_a_value_that_only_the_writers_union_can_hold_is_the_wrong_schema(codec: Codec, fake: FakeRegistry, raw: Any) -> None:
     schema = raw_with()
-    schema["fields"] = [field | ({"type": ["long", "string", "boolean"]} if field["name"] == "timestamp" else {}) for field in schema["fields"]]
+    schema["fields"] = [
+        field | ({"type": ["long", "string", "boolean"]} if field["name"] == "timestamp" else {}) for field in schema["fields"]
+    ]
     fake.give(schema)
     parsed = fastavro.parse_schema(json.loads(json.dumps(schema)))
     fields = {name: getattr(raw(), name) for name in (field["name"] for field in schema["fields"])}
@@ -184,10 +186,10 @@ def test_a_value_that_only_the_writers_union_can_hold_is_the_wrong_schema(codec:
     assert code_of(codec, wire(out.getvalue())) == "wrong-schema"
 
 
-@pytest.mark.parametrize("named", [{"name": "ott.RawEvent", "namespace": ""}, {"name": "ott.RawEvent"}, {"name": "RawEvent", "namespace": "ott"}])
-def test_a_full_name_may_be_written_in_each_way_that_avro_knows(
-    codec: Codec, fake: FakeRegistry, named: dict[str, str], raw: Any
-) -> None:
+@pytest.mark.parametrize(
+    "named", [{"name": "ott.RawEvent", "namespace": ""}, {"name": "ott.RawEvent"}, {"name": "RawEvent", "namespace": "ott"}]
+)
+def test_a_full_name_may_be_written_in_each_way_that_avro_knows(codec: Codec, fake: FakeRegistry, named: dict[str, str], raw: Any) -> None:
     schema = {key: value for key, value in raw_with().items() if key not in ("name", "namespace")}
     fake.give(schema | named)
     assert codec.decode(wire(body_of(raw())), RAW.record) == raw()
@@ -201,7 +203,8 @@ HOLDS_ITSELF_FAR = raw_and(
 )
 NO_BYTES = raw_and({"name": "none", "type": {"type": "array", "items": "null"}})
 NO_BYTES_NAMED = raw_and(
-    {"name": "one", "type": {"type": "fixed", "name": "Nothing", "size": 0}}, {"name": "many", "type": {"type": "array", "items": "Nothing"}}
+    {"name": "one", "type": {"type": "fixed", "name": "Nothing", "size": 0}},
+    {"name": "many", "type": {"type": "array", "items": "Nothing"}},
 )
 EMPTY_RECORD = raw_and({"name": "a", "type": {"type": "record", "name": "A", "fields": [{"name": "x", "type": "null"}]}})
 
