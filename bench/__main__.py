@@ -3,7 +3,7 @@
 Every run has servers of its own on the same two cores, the same seeded events, and topics with the same partitions.
     pipeline_split    a worker a stage, each its own process
     pipeline          `usher worker validate check score link alert`, with rings, sinks and Postgres beside it
-    idiomatic_faust   the same steps as plain one-by-one agents with `topic.send` and a table write (bench/idiomatic.py)
+    idiomatic_faust   the same steps as plain one-by-one agents with `topic.send` and a table write (bench/idiomatic.py), the same sinks
     raw_loop          confluent consume, decode, encode, produce, no work (bench/raw_loop.py)
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -191,8 +192,10 @@ def run_idiomatic(events: int, partitions: int) -> None:
             for _, table in make_topology(ground.settings).tables
             if table.kind is not None
         ]
-        _create(ground, changelogs, partitions)
-        throughput("idiomatic_faust", ground, [("-m", "bench.idiomatic")], (), DECISIONS.name, total, 900)
+        single = [name for name in changelogs if name.endswith("-shared-changelog")]
+        _create(ground, [name for name in changelogs if name not in single], partitions)
+        _create(ground, single, 1)
+        throughput("idiomatic_faust", ground, [("-m", "bench.idiomatic")], SINKS, DECISIONS.name, total, 900)
 
 
 def run_raw_loop(events: int, partitions: int) -> None:
@@ -274,6 +277,7 @@ def main() -> int:
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--only", nargs="*", default=["raw_loop", "idiomatic_faust", "pipeline_split", "pipeline", "growth", "latency"])
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that what was started is stopped
     print(
         json.dumps(
             {

@@ -1,6 +1,6 @@
 """Reference: the same steps as Faust's documentation would have them written.
 
-Five plain agents in one worker, `async for` over single events, `topic.send` for each output, a Faust table write for each
+Plain agents, one a stage, in one worker, `async for` over single events, `topic.send` for each output, a Faust table write for each
 state change (changelog on, RocksDB), Faust's own producer and settings. The steps, the codec and the records are the
 pipeline's own, so that only the plumbing differs.
 """
@@ -81,7 +81,7 @@ def declare(stage: Stage) -> None:
     app.agent(source, name=f"idiomatic_{stage.name}")(work)
 
 
-for one in topology.stages[:5]:
+for one in topology.stages:
     declare(one)
 
 if __name__ == "__main__":

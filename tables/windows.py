@@ -82,7 +82,8 @@ class WindowCounts(msgspec.Struct, array_like=True):
 
     def add(self, at_s: int, kinds: tuple[int, ...], watched_s: int = 0) -> None:
         """Counts one event at `at_s` (Unix s) under `kinds` (indices of `KINDS`) and `watched_s` seconds of viewing."""
-        newest = at_s > self.clock_s
+        before_s = self.clock_s
+        newest = at_s > before_s
         if newest:
             self.clock_s = at_s
         clock_s = self.clock_s
@@ -94,7 +95,7 @@ class WindowCounts(msgspec.Struct, array_like=True):
             elif newest:
                 row = [bucket] + [0] * len(KINDS)
                 rows.append(row)
-                self._advance(rows, bucket, kept, windows)
+                self._advance(rows, before_s // bucket_s, bucket, kept, windows)
             elif bucket > clock_s // bucket_s - kept:
                 row = _row_of(rows, bucket)
             else:
@@ -111,17 +112,17 @@ class WindowCounts(msgspec.Struct, array_like=True):
                     if watched_s:
                         totals[WATCHED_S] += watched_s
 
-    def _advance(self, rows: list[list[int]], newest: int, kept: int, windows: tuple[int, ...]) -> None:
-        """Drops rows that no window holds any more and adds the rest up again."""
+    def _advance(self, rows: list[list[int]], before: int, newest: int, kept: int, windows: tuple[int, ...]) -> None:
+        """Takes what leaves each window, as the clock's bucket goes from `before` to `newest`, off its totals, and drops rows no window holds."""
+        for index in windows:
+            left, leaving = before - WINDOWS[index].buckets, newest - WINDOWS[index].buckets
+            for row in rows:
+                if row[0] > leaving:
+                    break
+                if row[0] > left:
+                    self.totals[index] = [total - gone for total, gone in zip(self.totals[index], row[1:], strict=True)]
         while rows[0][0] <= newest - kept:
             del rows[0]
-        for index in windows:
-            oldest = newest - WINDOWS[index].buckets
-            held = rows if rows[0][0] > oldest else [row for row in rows if row[0] > oldest]
-            if len(held) == 1:
-                self.totals[index] = held[0][1:]
-            else:
-                self.totals[index] = [sum(column) for column in zip(*held, strict=True)][1:]
 
 
 def _row_of(rows: list[list[int]], bucket: int) -> list[int]:
