@@ -55,8 +55,12 @@ class Settings(BaseSettings):
     accept_null_key: bool = Field(False, description="Accept raw records without a key (their order is then not kept).")
     accept_unknown_event_types: bool = Field(False, description="Accept unknown event types as UNKNOWN instead of refusing them.")
 
-    api_keys_file: Path | None = Field(None, description="File of API keys' digests, as `usher keys new` prints them; re-read at start only.")
-    jwt_key_file: Path | None = Field(None, description="Key that signs or verifies bearer tokens: a secret (HS256) or a public key in PEM (Ed25519).")
+    api_keys_file: Path | None = Field(
+        None, description="File of API keys' digests, as `usher keys new` prints them; re-read at start only."
+    )
+    jwt_key_file: Path | None = Field(
+        None, description="Key that signs or verifies bearer tokens: a secret (HS256) or a public key in PEM (Ed25519)."
+    )
     jwt_algorithm: Literal["HS256", "EdDSA"] = Field("HS256", description="The one algorithm that tokens may be signed with.")
     jwt_issuer: str | None = Field(None, description="Issuer that tokens must name.")
     jwt_audience: str | None = Field(None, description="Audience that tokens must name.")

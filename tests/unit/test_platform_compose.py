@@ -25,7 +25,7 @@ PINNED = re.compile(r"^[a-z0-9./-]+:\d+\.\d+[\w.-]*$")
 
 def test_there_is_everything_that_a_run_needs() -> None:
     assert {"kafka", "postgres", "valkey", "registry"} == set(SERVICES) - set(OURS)
-    assert {"topics", "migrations", "worker-main", "worker-network", "sink-postgres", "sink-redis", "traffic"} == set(OURS)
+    assert {"topics", "migrations", "worker-main", "worker-network", "sink-postgres", "sink-redis", "api", "traffic"} == set(OURS)
 
 
 @pytest.mark.parametrize("name", SERVICES)
