@@ -63,12 +63,12 @@ def test_a_worker_frozen_past_its_session_writes_nothing_when_it_wakes(tmp_path)
 def test_tables_come_back_from_their_changelogs_when_the_folder_is_gone(tmp_path) -> None:
     with stage(tmp_path) as run:
         run.start_pipeline()
-        sent = run.produce(2_000, seed=81)
+        sent = run.produce(2_000, seed=81, days=0.5)
         run.wait_decided(sent, 120)
         run.kill("main")
         shutil.rmtree(Path(run.settings.data_dir, "tables", "main"))
         run.start("main")
-        again = run.produce(2_000, seed=81)  # the same ids: a state that was lost would decide them again
+        again = run.produce(2_000, seed=81, days=0.5)  # the same ids within a day: a state that was lost would decide them again
         assert again == sent
         more = run.produce(300, seed=82)
         run.wait_decided(sent + more, 120)
