@@ -66,9 +66,12 @@ def _topology(settings: Settings) -> Topology:
 
 def _codec(settings: Settings) -> Codec:
     from schemas.topics import ALL
-    from streams.registry import make_codec
+    from streams.registry import RegistryError, make_codec
 
-    return make_codec(settings.registry_url, ALL)
+    try:
+        return make_codec(settings.registry_url, ALL)
+    except RegistryError as error:
+        _fail(f"schema registry: {error}")
 
 
 def _default_topology() -> Topology:
@@ -328,6 +331,10 @@ def simulate(
     from commands import traffic
 
     request = traffic.Request(events=events, seed=seed, start=start, misbehaviour=misbehaviour, dirt=dirt)
+    try:
+        request.config()
+    except ValueError as error:
+        _fail(str(error))
     if live:
         settings = _settings()
         with _stop_on_signals() as stop:

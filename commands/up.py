@@ -23,6 +23,7 @@ from schemas.codec import Codec
 from schemas.topics import ALL, DECISIONS
 from streams.admin import create_topics, wanted_topics
 from streams.flow import Topology
+from streams.registry import make_codec
 from streams.settings import Settings
 from streams.store import read_status
 from streams.tail import follow
@@ -64,16 +65,16 @@ def programs(platform: LocalPlatform, settings: Settings, rate_per_s: float, spl
 class Spectator(threading.Thread):
     """Shows decisions that are not ALLOW as they are made, and the counts every now and then."""
 
-    def __init__(self, console: Console, platform: LocalPlatform, began_s: float, quiet: bool) -> None:
+    def __init__(self, console: Console, platform: LocalPlatform, codec: Codec, began_s: float, quiet: bool) -> None:
         super().__init__(name="spectator", daemon=True)
-        self._console, self._platform, self._began_s, self._quiet = console, platform, began_s, quiet
+        self._console, self._platform, self._codec, self._began_s, self._quiet = console, platform, codec, began_s, quiet
         self.done = threading.Event()
 
     def run(self) -> None:
         """Follows the decisions topic until `done`; tells when the first decision came."""
         first, told_s = True, time.monotonic()
         try:
-            for case in follow(self._platform.bootstrap_servers, Codec(), DECISIONS, self.done.is_set):
+            for case in follow(self._platform.bootstrap_servers, self._codec, DECISIONS, self.done.is_set):
                 if case is not None and first:
                     first = False
                     self._console.print(f"[green]first decision after {time.monotonic() - self._began_s:.0f} s[/green]")
@@ -109,7 +110,7 @@ def run_everything(settings: Settings, topology: Topology, rate_per_s: float, sp
     except PlatformError as error:
         console.print(f"[red]{error}[/red]")
         return 1
-    spectator = Spectator(console, platform, began_s, quiet)
+    spectator = Spectator(console, platform, make_codec(settings.registry_url, ALL), began_s, quiet)
     try:
         made = create_topics(platform.bootstrap_servers, wanted_topics(topology, ALL, settings.partitions, settings.replication_factor))
         migrate(platform.postgres_dsn)

@@ -104,11 +104,16 @@ def select_packs(packs: Packs, at: date, for_code: str | None = None) -> tuple[P
     wanted = canonical_code(for_code)
     if packs.find(wanted) is not None:
         return tuple(pack for pack in in_force if pack.code == wanted)
+    if wanted not in GROUPS and len(wanted) != 2 and wanted[2:3] != "-":
+        return UnknownCode(for_code, _codes(packs))
     places = GROUPS.get(wanted, frozenset({wanted, wanted[:2], *(("US",) if wanted in US_TERRITORIES else ())}))
     if not any(places.intersection(pack.jurisdiction_codes) or wanted in _countries(pack) for pack in packs.laws):
-        codes = {code for pack in packs.laws for code in (pack.code, *pack.jurisdiction_codes)}
-        return UnknownCode(for_code, tuple(sorted(codes)))
+        return UnknownCode(for_code, _codes(packs))
     return tuple(pack for pack in in_force if places.intersection(pack.jurisdiction_codes))
+
+
+def _codes(packs: Packs) -> tuple[str, ...]:
+    return tuple(sorted({code for pack in packs.laws for code in (pack.code, *pack.jurisdiction_codes)}))
 
 
 def _countries(pack: Pack) -> frozenset[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -70,6 +72,19 @@ class Stage:
             self.start("main", "worker", *FUSED)
         self.start("network", "worker", *NETWORK)
         self.start("sink", "sink", "postgres")
+
+    def wait_ready(self, name: str) -> None:
+        """Until the program says that it is ready: it has joined, recovered, and handles signals."""
+        where = Path(self.settings.data_dir, "run", f"{name}.url")
+
+        def is_ready() -> bool:
+            assert self.programs[name].poll() is None, self.log(name)[-2000:]
+            try:
+                return bool(json.load(urllib.request.urlopen(f"{where.read_text()}/health/ready", timeout=2))["status"] == "ok")
+            except (OSError, ValueError):
+                return False
+
+        wait_for(f"{name} is ready", is_ready, 90)
 
     def kill(self, name: str) -> None:
         """kill -9."""

@@ -27,11 +27,12 @@ def test_rolling_restart_joining_and_leaving_loses_and_repeats_nothing(tmp_path)
         wait_for("some decisions", lambda: len(run.decided()) > 0)
         run.start("second", "worker", *FUSED)  # 1 -> 2 workers, while the first is at work
         sent += run.produce(1_500, seed=62)
-        time.sleep(4)
+        run.wait_ready("second")
         for name in ("main", "second"):  # SIGTERM, one after the other
             assert run.stop(name) == 0, run.log(name)[-2000:]
             sent += run.produce(1_000, seed={"main": 63, "second": 64}[name])
             run.start(name)
+            run.wait_ready(name)
         run.wait_decided(sent, 180)
         run.stop("main")  # 2 -> 1
         sent += run.produce(500, seed=65)
@@ -47,6 +48,8 @@ def test_a_worker_frozen_past_its_session_writes_nothing_when_it_wakes(tmp_path)
         run.start("second", "worker", *FUSED)
         sent = run.produce(1_000, seed=71)
         run.wait_decided(sent, 120)
+        run.wait_ready("main")
+        run.wait_ready("second")
         more = run.produce(2_000, seed=72)
         run.programs["main"].send_signal(signal.SIGSTOP)
         time.sleep(run.settings.session_timeout_s + 4)  # the second worker has everything now
@@ -128,6 +131,7 @@ def test_fusing_is_refused_while_a_separate_stage_has_work_left(tmp_path) -> Non
         assert run.programs["early"].wait(60) == 1
         assert "stop it before" in run.log("early")
         for name in ("validate", "check", "score"):
+            run.wait_ready(name)
             assert run.stop(name) == 0
         run.programs.pop("early")
         run.start("late", "worker", "score", "link")  # link never ran for itself: nothing of it can be left behind

@@ -78,6 +78,7 @@ def test_ten_thousand_events_are_decided_once_and_the_tables_survive(tmp_path) -
         (counted,) = run.query("SELECT (SELECT count(*) FROM usher.alerts), (SELECT count(*) FROM usher.violations)")
         assert min(counted) > 0
         for name in ("main", "network", "sink"):
+            run.wait_ready(name)
             assert run.stop(name) == 0, run.log(name)[-2000:]
         assert_tables_equal_a_recomputation(run)
         run.start("main")  # takes up where it stopped: nothing is decided again, nothing left out

@@ -199,3 +199,15 @@ def test_the_command_line_answers_without_loading_the_stream() -> None:
 
     code = "import sys, usher; assert not {'faust', 'sklearn', 'confluent_kafka', 'psycopg'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(docs.__file__).parents[1], timeout=60)
+
+
+def test_a_code_that_begins_like_a_country_is_still_unknown() -> None:
+    refused = CliRunner().invoke(cli, ["regulations", "--for", "NOLAW"])
+    assert refused.exit_code == 1
+
+
+def test_a_simulation_that_cannot_be_is_told_in_one_sentence() -> None:
+    for wrong in (["--events", "0"], ["--start", "yesterday"], ["--misbehaviour", "0.9"]):
+        refused = CliRunner().invoke(cli, ["simulate", *wrong])
+        assert refused.exit_code == 1, wrong
+        assert refused.exception is None or isinstance(refused.exception, SystemExit)
