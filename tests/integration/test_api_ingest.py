@@ -47,7 +47,7 @@ def kafka(platform: Any) -> str:
 
 @pytest.fixture
 async def store(platform: Any) -> AsyncIterator[Store]:
-    client = connect(redis_database(platform.redis_url, 9))
+    client = connect(redis_database(platform.redis_url, 9), timeout_s=5.0)  # a busy machine is not what these tests are about
     await client.flushdb()
     yield Store(client, time.monotonic)
     await client.aclose()

@@ -44,7 +44,10 @@ def _eventually(condition: Callable[[], bool], timeout_s: float = 15.0) -> bool:
 
 def _says(manager: ProcessManager, name: str, process: ManagedProcess) -> str:
     log = manager.log_path(name)
-    assert wait_until(lambda: log.exists() and "up" in log.read_text(), process, timeout_s=15.0, interval_s=0.01)
+    # The whole line: an unbuffered child (PYTHONUNBUFFERED) writes it word by word.
+    assert wait_until(
+        lambda: log.exists() and "up" in (text := log.read_text()) and text.endswith("\n"), process, timeout_s=15.0, interval_s=0.01
+    )
     return log.read_text()
 
 
